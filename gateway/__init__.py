@@ -1,0 +1,1 @@
+"""An OpenAI-compatible gateway in front of vLLM replicas; `docs/architecture.md` is the map."""

@@ -1,0 +1,49 @@
+"""How readings become the fleet's snapshot, and where the newest one hangs."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from gateway.core.types import FleetSnapshot, ModelsReading, OutcomeReading, Reading, ReplicaState, ReplicaView
+
+FALL = 3
+"""Failed probes in a row after which a replica is ejected, unless the config says otherwise (nginx and HAProxy: 3)."""
+
+
+def fold(snapshot: FleetSnapshot, reading: Reading, now: float, *, fall: int = FALL) -> FleetSnapshot:
+    """The snapshot after one more reading. A reading of a replica that has left the fleet changes nothing."""
+    replicas = tuple(
+        _fold_one(view, reading, now, fall) if view.id == reading.replica else view for view in snapshot.replicas
+    )
+    return FleetSnapshot(replicas)
+
+
+def _fold_one(view: ReplicaView, reading: Reading, now: float, fall: int) -> ReplicaView:
+    match reading:
+        case ModelsReading(models=None):
+            failures = view.failures + 1
+            state = ReplicaState.EJECTED if failures >= fall else ReplicaState.SUSPECT
+            return replace(view, failures=failures, state=state)
+        case ModelsReading(models=models):
+            return replace(view, models=models, failures=0, state=ReplicaState.READY, seen_at=now)
+        case OutcomeReading(reachable=False) if view.state is ReplicaState.READY:
+            return replace(view, state=ReplicaState.SUSPECT)
+        case OutcomeReading():
+            return view
+        case _:
+            assert_never(reading)
+
+
+class Board:
+    """Holds the newest snapshot. One assignment publishes it; readers take `current` once per decision."""
+
+    __slots__ = ("current",)
+
+    def __init__(self, snapshot: FleetSnapshot) -> None:
+        self.current = snapshot
+
+    def publish(self, snapshot: FleetSnapshot) -> None:
+        self.current = snapshot
+
+    def fold(self, reading: Reading, now: float, *, fall: int = FALL) -> None:
+        """Publish the current snapshot with one more reading. Nothing yields in between."""
+        self.current = fold(self.current, reading, now, fall=fall)

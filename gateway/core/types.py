@@ -1,0 +1,78 @@
+"""The nouns of the gateway: what a replica is, what is known of it, what a request asks, what was decided."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+ReplicaId = NewType("ReplicaId", str)
+
+
+class ReplicaState(StrEnum):
+    """Whether a replica may take traffic. `gateway_replica_state` shows it."""
+
+    READY = "ready"
+    WARMING = "warming"
+    SUSPECT = "suspect"
+    EJECTED = "ejected"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine process, as configured. `url` is scheme, host and port, without a path. The key is kept out of the repr."""
+
+    id: ReplicaId
+    url: str
+    engine: str = "vllm"
+    gpus: tuple[str, ...] = ()
+    api_key: str | None = field(default=None, repr=False)
+    cost_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """What is known of a replica now.
+
+    `models`: names it serves; `None` while it has never answered.
+    `failures`: probes failed in a row.
+    `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
+    """
+
+    replica: Replica
+    state: ReplicaState = ReplicaState.SUSPECT
+    models: frozenset[str] | None = None
+    failures: int = 0
+    seen_at: float | None = None
+
+    @property
+    def id(self) -> ReplicaId:
+        return self.replica.id
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSnapshot:
+    """All replicas at one instant; never changed, only replaced."""
+
+    replicas: tuple[ReplicaView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsReading:
+    """What one look at a replica's model list gave: `models` is `None` when it did not answer rightly."""
+
+    replica: ReplicaId
+    models: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeReading:
+    """How a request's attempt went, as far as the replica's health is concerned.
+
+    `reachable`: it answered, however badly; `False`: refused, reset or cut.
+    """
+
+    replica: ReplicaId
+    reachable: bool
+
+
+Reading = ModelsReading | OutcomeReading
