@@ -56,7 +56,7 @@ class _Chat(_Plain, kw_only=True):
 
 
 class _Completion(_Plain):
-    prompt: str | list[str] | list[int] | list[list[int]] | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Response(_Plain):
@@ -118,7 +118,7 @@ def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes | None]:
             return response, (response.instructions or "").encode() or bytes(response.input)[:HEAD_BYTES]
         case Shape.COMPLETION:
             completion = _decode(_completion, body)
-            return completion, msgspec.json.encode(completion.prompt)[:HEAD_BYTES]
+            return completion, bytes(completion.prompt)[:HEAD_BYTES]
         case _:
             return _decode(_plain, body), None
 
