@@ -27,6 +27,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--policy", choices=("fcfs", "priority"), default="fcfs", help="vLLM's --scheduling-policy")
     parser.add_argument("--max-model-len", type=int, default=32768, metavar="T", help="longest context (default 32768)")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when the parent process has ended")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
