@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -72,8 +72,8 @@ class Connection(asyncio.Protocol):
     # -- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A stream's transport always; uvloop's is no subclass of asyncio.Transport, so an assertion would not hold.
+        self._transport = cast(asyncio.Transport, transport)
         self._handler.opened(self)
 
     def data_received(self, data: bytes) -> None:
