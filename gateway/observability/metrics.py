@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
+from gateway.observability.histogram import LoopHistogram
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
 _TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
@@ -37,13 +38,13 @@ class Metrics:
             "model",
             "replica",
         )
-        self.itl = histogram(
+        self.itl = LoopHistogram(
             "gateway_inter_token_latency_seconds",
             "Time between two events with output.",
-            _TOKEN_BUCKETS,
-            "model",
-            "replica",
+            ("model", "replica"),
+            buckets=_TOKEN_BUCKETS,
         )
+        registry.register(self.itl)
         self.tpot = histogram(
             "gateway_time_per_output_token_seconds",
             "First to last output, per completion token after the first.",
