@@ -1,4 +1,4 @@
-"""A histogram for the one observation that is made per chunk: the same series as prometheus-client's, without its locks.
+"""A histogram for the one observation made per chunk: the same series as prometheus-client's, without its locks.
 
 Everything runs on one event loop, so that a count needs no lock; `observe` then takes a fifth of the library's time.
 """
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class Observations:
@@ -33,7 +32,7 @@ class LoopHistogram(Collector):
         self._name = name
         self._text = text
         self._label_names = labels
-        self._bounds = tuple(buckets)
+        self._bounds = tuple(map(float, buckets))
         self._children: dict[tuple[str, ...], Observations] = {}
 
     def labels(self, *values: str) -> Observations:
@@ -51,8 +50,8 @@ class LoopHistogram(Collector):
         for values, child in self._children.items():
             total = 0
             buckets = []
-            for bound, count in zip((*self._bounds, float("inf")), child.counts, strict=True):
+            for bound, count in zip((*map(str, self._bounds), "+Inf"), child.counts, strict=True):
                 total += count
-                buckets.append((floatToGoString(bound), float(total)))
+                buckets.append((bound, float(total)))
             family.add_metric(values, buckets, child.sum)
         return [family]
