@@ -62,6 +62,12 @@ def test_it_ends_with_its_parent() -> None:
         assert started.stdout.read() == ""
 
 
+def test_a_parent_that_ended_earlier_is_noticed() -> None:
+    """Given the PID of the parent, one that is no longer the parent ends it at once."""
+    ended = subprocess.run([*COMMAND, "--exit-with-parent", "1"], capture_output=True, check=False, timeout=20)
+    assert ended.returncode == 0
+
+
 @pytest.mark.parametrize(
     "wrong", [["--engine", "abacus"], ["--replicas", "0"], ["--speed", "0"], ["--max-model-len", "999999999"]]
 )

@@ -48,8 +48,18 @@ class Peer:
 
 
 @asynccontextmanager
-async def connect(replica: Replica) -> AsyncIterator[Peer]:
-    reader, writer = await asyncio.open_connection(replica.host, replica.port)
+async def connect(replica: Replica, *, receive_bytes: int | None = None) -> AsyncIterator[Peer]:
+    """`receive_bytes`: the kernel's buffer, small for a client that is to fall behind."""
+    sock = socket.socket()
+    if receive_bytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    sock.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (replica.host, replica.port))
+    except OSError:
+        sock.close()
+        raise
+    reader, writer = await asyncio.open_connection(sock=sock)
     try:
         yield Peer(reader, writer)
     finally:

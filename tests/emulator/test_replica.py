@@ -1,5 +1,7 @@
 """Whole requests over real sockets: what is told, counted and cached."""
 
+import json
+import re
 from typing import Any
 
 import httpx
@@ -171,3 +173,22 @@ async def test_a_client_that_leaves_aborts_its_request(fleet: Fleet, way: str, s
             peer.writer.close()
         await replica.until(lambda r: r.aborted == 1)
         assert (replica.running, replica.driver.engine.running, replica.driver.engine.waiting) == (0, 0, 0)
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_loses_nothing() -> None:
+    """While a client does not read, tokens wait until it does, and then come out merged."""
+    async with Fleet(1, speed=50) as fleet, httpx.AsyncClient(base_url=fleet.urls[0]) as client:
+        body = chat("x", n=8, max_tokens=4000, ignore_eos=True, stream=True, logprobs=True, top_logprobs=1)
+        async with connect(fleet.replica(0), receive_bytes=4096) as peer:
+            peer.post(CHAT, body, "Connection: close")
+            await fleet.replica(0).until(lambda r: r.running == 1)
+            while (await client.get("/emulator/state")).json()["engine"]["running"]:
+                pass
+            assert fleet.replica(0).running == 1, "the answer fitted into the buffers: nothing was held back"
+            got = await peer.rest()
+        texts = ["" for _ in range(8)]
+        for index, content in re.findall(rb'"index":(\d),"delta":{"content":("(?:[^"\\]|\\.)*")}', got):
+            texts[int(index)] += json.loads(content)
+        assert texts == [answer.text for answer in expect(CHAT, body).answers]
+        assert got.count(b"data: ") < 32000
