@@ -26,22 +26,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--engine", default="8b-h100", metavar="NAME", help="how fast the GPU is (default 8b-h100)")
     parser.add_argument("--policy", choices=("fcfs", "priority"), default="fcfs", help="vLLM's --scheduling-policy")
     parser.add_argument("--max-model-len", type=int, default=32768, metavar="T", help="longest context (default 32768)")
-    parser.add_argument("--exit-with-parent", action="store_true", help="end when the parent process has ended")
+    parser.add_argument(
+        "--exit-with-parent",
+        nargs="?",
+        type=int,
+        const=os.getppid(),
+        metavar="PID",
+        help="end when the parent process has ended; with its PID, also if that was before this one could look",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM (0), SIGINT (130) or the parent's end (0). 2: an argument or port that cannot be used."""
-    parent = os.getppid()
     try:
-        params = EngineParams.named(args.engine)
+        fleet = _fleet(args)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(fleet, args.exit_with_parent))
+
+
+def _fleet(args: argparse.Namespace) -> Fleet:
+    """ValueError says which argument cannot be used."""
     if args.replicas < 1 or args.speed <= 0:
-        print("--replicas must be at least 1, --speed above 0", file=sys.stderr)
-        return 2
-    fleet = Fleet(
+        raise ValueError("--replicas must be at least 1, --speed above 0")
+    return Fleet(
         args.replicas,
         host=args.host,
         port=args.port,
@@ -49,12 +60,10 @@ def run(args: argparse.Namespace) -> int:
         speed=args.speed,
         models=tuple(args.models.split(",")),
         api_key=args.api_key,
-        params=params,
+        params=EngineParams.named(args.engine),
         policy=args.policy,
         max_model_len=args.max_model_len,
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(fleet, parent if args.exit_with_parent else None))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -28,15 +28,17 @@ class Driver:
         return (self._loop.time() - self._origin) * self._speed
 
     def submit(self, request: EngineRequest, listener: Listener) -> None:
+        now, late = self._look()
         self._listeners[request.id] = listener
-        self.engine.submit(request, self.now())
-        self._arm()
+        self.engine.submit(request, now)
+        self._arm(late=late)
 
     def abort(self, request_id: str) -> None:
         """Forget the request at once; nothing happens if it has ended."""
         if self._listeners.pop(request_id, None) is not None:
-            self.engine.abort(request_id, self.now())
-            self._arm()
+            now, late = self._look()
+            self.engine.abort(request_id, now)
+            self._arm(late=late)
 
     def freeze(self) -> None:
         """From now on it takes requests and answers none, like a stopped process."""
@@ -51,11 +53,16 @@ class Driver:
             self._frozen_at = None
         self._arm()
 
-    def _arm(self) -> None:
+    def _look(self) -> tuple[float, bool]:
+        """The time, and whether a step has ended by it that nobody was told of yet; the engine may take it as read."""
+        now, at = self.now(), self.engine.next_at()
+        return now, at is not None and at <= now
+
+    def _arm(self, *, late: bool = False) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = self.engine.next_at()
+        at = self.now() if late else self.engine.next_at()
         if at is not None and self._frozen_at is None:
             self._timer = self._loop.call_at(self._origin + at / self._speed, self._tick)
 

@@ -15,7 +15,10 @@ from gateway.emulator.wire import Connection, Request
 
 
 class Fleet:
-    """Emulated replicas, serving inside `async with` (or from `start` to `stop`). `port` 0: free ones."""
+    """Emulated replicas, serving inside `async with` (or from `start` to `stop`). `port` 0: free ones.
+
+    ValueError if a context of `max_model_len` tokens does not fit the KV cache, as vLLM refuses to start then.
+    """
 
     def __init__(
         self,
@@ -32,11 +35,14 @@ class Fleet:
         max_model_len: int = 32768,
         idle_s: float = 5.0,
     ) -> None:
+        params = params or EngineParams.named("8b-h100")
+        if max_model_len > params.kv_tokens:
+            raise ValueError(f"max_model_len {max_model_len} does not fit the KV cache of {params.kv_tokens} tokens")
         self.replicas: list[Replica] = []
         self._count, self._host, self._port, self._control_port = replicas, host, port, control_port
         self._settings = ReplicaSettings(
             served=Served(models, max_model_len),
-            params=params or EngineParams.named("8b-h100"),
+            params=params,
             policy=policy,
             speed=speed,
             api_key=api_key,

@@ -55,7 +55,7 @@ class Responses(Shape):
         return msgspec.json.encode(self._finished(self._status()))
 
     def _event(self, kind: str, **fields: object) -> bytes:
-        event = named(fields | {"sequence_number": self._sequence, "type": kind})
+        event = named(dict(sorted((fields | {"sequence_number": self._sequence, "type": kind}).items())))
         self._sequence += 1
         return event
 
@@ -73,12 +73,19 @@ class Responses(Shape):
         return fields | {"type": "message", "phase": None}
 
     def _finished(self, status: str) -> Json:
+        prompt, output = self.ask.prompt_tokens, sum(self.sent)
+        cached = {"cached_tokens": self.cached_tokens, "cache_write_tokens": 0}
         usage = {
-            "input_tokens": self.ask.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": self.cached_tokens},
-            "output_tokens": sum(self.sent),
-            "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0},
-            "total_tokens": self.ask.prompt_tokens + sum(self.sent),
+            "input_tokens": prompt,
+            "input_tokens_details": cached | {"input_tokens_per_turn": [], "cached_tokens_per_turn": []},
+            "output_tokens": output,
+            "output_tokens_details": {
+                "reasoning_tokens": 0,
+                "tool_output_tokens": 0,
+                "output_tokens_per_turn": [],
+                "tool_output_tokens_per_turn": [],
+            },
+            "total_tokens": prompt + output,
         }
         return self._response(status, [self._item("completed", [self._part()])], usage)
 
@@ -99,8 +106,15 @@ class Responses(Shape):
             "top_p": 1.0,
             "background": False,
             "max_output_tokens": self.ask.limits.max_tokens,
+            **dict.fromkeys(("max_tool_calls", "previous_response_id", "prompt", "reasoning")),
             "service_tier": "auto",
             "status": status,
+            "text": None,
+            "top_logprobs": None,
             "truncation": "disabled",
             "usage": usage,
+            "user": None,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "input_messages", "output_messages")),
         }

@@ -1,0 +1,140 @@
+"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only `cli` and `app` import it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.config import yaml12
+from gateway.config.keys import NOT_EFFECTIVE, POLICIES, Config, ReplicaConfig, Section, hidden
+from gateway.config.reader import Invalid, Reader, did_you_mean, takes_text
+
+__all__ = ["POLICIES", "Config", "ConfigErrors", "ReplicaConfig", "ineffective", "load", "public"]
+
+PREFIX = "GATEWAY_"
+_SERVICE_LINK = re.compile(r"(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_[A-Z]+.*)?)")
+"""What Kubernetes puts into each pod beside a Service that is named `gateway` or `gateway-…`; never meant for us."""
+
+
+class ConfigErrors(Exception):
+    """The config is wrong; `errors` has one line for each reason, with file (or variable) and key path."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """The file, `GATEWAY_…` variables over it, defaults below it. Raises `ConfigErrors`, which has all errors."""
+    data, errors = ({}, []) if path is None else _read(path)
+    overridden = _override(data, env, errors) if isinstance(data, dict) else {}
+    reader = Reader(str(path or "config"), env, overridden)
+    try:
+        config = reader.section(Config, data, "")
+    except Invalid:
+        raise ConfigErrors(errors + reader.errors) from None
+    if errors:
+        raise ConfigErrors(errors)
+    return config
+
+
+def ineffective(config: Config) -> list[str]:
+    """Key paths that the config sets to other than their default and that change nothing in this version."""
+    given, default = (dict(_flat(msgspec.to_builtins(c), "")) for c in (config, Config()))
+    changed = {re.sub(r"\[\d+\]", "", key) for key, value in given.items() if value != default.get(key)}
+    return sorted(key for key in changed if any(key == off or key.startswith(f"{off}.") for off in NOT_EFFECTIVE))
+
+
+def public(section: Section) -> dict[str, Any]:
+    """The effective config as plain data, each secret as `***`."""
+    plain: dict[str, Any] = _masked(msgspec.to_builtins(section), "")
+    return plain
+
+
+def _read(path: Path) -> tuple[Any, list[str]]:
+    """The data of the file, `{}` for an empty one, and what is wrong with it."""
+    try:
+        data, problems = yaml12.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return {}, [f"{path}: cannot be read: {error.strerror}"]
+    except UnicodeDecodeError as error:
+        return {}, [f"{path}: not UTF-8 at byte {error.start}"]
+    return {} if data is None else data, [f"{path}: {problem}" for problem in problems]
+
+
+def _override(data: dict[str, Any], env: Mapping[str, str], errors: list[str]) -> dict[str, str]:
+    """Put the variables' values into the data. Gives key path -> name of the variable."""
+    done = {}
+    for variable in sorted(env):
+        name = variable.removeprefix(PREFIX)
+        if name == variable or _SERVICE_LINK.fullmatch(name):
+            continue
+        keys = name.lower().split("__")
+        kind = _kind(keys)
+        if kind is None:
+            known = [PREFIX + key.upper().replace(".", "__") for key in _paths(Config, "")]
+            errors.append(f"{variable}: unknown name{did_you_mean(variable.upper(), known)}")
+            continue
+        value, problems = yaml12.parse(env[variable])
+        if takes_text(kind) and not isinstance(value, str | None):
+            value, problems = env[variable], []
+        errors += [f"{variable}: {problem}" for problem in problems]
+        _put(data, keys, value)
+        done[".".join(keys)] = variable
+    return done
+
+
+def _kind(keys: list[str]) -> Any:
+    """The type of the key at this path; `None` if there is no such key."""
+    kind: Any = Config
+    for key in keys:
+        fields = {f.name: f.type for f in msgspec.structs.fields(kind)} if _is_section(kind) else {}
+        kind = fields.get(key)
+    return kind
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _paths(cls: type[Section], path: str) -> Iterator[str]:
+    for info in msgspec.structs.fields(cls):
+        yield f"{path}{info.name}"
+        if _is_section(info.type):
+            yield from _paths(info.type, f"{path}{info.name}.")
+
+
+def _put(data: dict[str, Any], keys: list[str], value: object) -> None:
+    """Set one key; a section that is no mapping stays as it is, for the reader to refuse."""
+    *sections, last = keys
+    for key in sections:
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
+        if not isinstance(data, dict):
+            return
+    data[last] = value
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from _flat(inner, f"{path}.{key}" if path else str(key))
+        case [dict(), *_]:
+            for i, inner in enumerate(value):
+                yield from _flat({k: v for k, v in inner.items() if v not in (None, ())}, f"{path}[{i}]")
+        case _:
+            yield path, value
+
+
+def _masked(value: Any, name: str) -> Any:
+    match value:
+        case dict():
+            return {key: _masked(inner, key) for key, inner in value.items()}
+        case list() | tuple():
+            return [_masked(inner, name) for inner in value]
+        case _:
+            return hidden(name, value)

@@ -1,0 +1,91 @@
+"""What one key demands of another, and what no range can say. A check gives (key, problem) for each fault."""
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.config.keys import POLICIES, Admin, Config, ReplicaConfig, Routing, Tls
+
+Problems = Iterator[tuple[str, str]]
+
+
+def _admin(admin: Admin) -> Problems:
+    if admin.token is None and not _is_loopback(admin.host):
+        yield "token", f'expected a token, as the host "{admin.host}" can be reached from elsewhere, got null'
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(tls: Tls) -> Problems:
+    if (tls.cert is None) != (tls.key is None):
+        yield ("key" if tls.cert else "cert"), "expected a file, as cert and key go together, got null"
+    if tls.client_ca and not tls.cert:
+        yield "cert", "expected a file, as client_ca is set, got null"
+    for name in ("cert", "key", "client_ca"):
+        file = getattr(tls, name)
+        if file and not Path(file).is_file():
+            yield name, f'expected a file that exists, got "{file}"'
+
+
+def _replica(replica: ReplicaConfig) -> Problems:
+    problem = _url_problem(replica.url)
+    if problem:
+        yield "url", f"expected http://HOST:PORT or https://HOST:PORT, got {problem}"
+
+
+def _url_problem(url: str) -> str:
+    """What is wrong with the URL of a replica; it is shown only where it holds no password."""
+    if "@" in url:
+        return "one with a user name"
+    try:
+        parts = urlsplit(url)
+        if parts.port == 0:
+            return f'port 0 in "{url}"'
+    except ValueError as error:
+        return f'"{url}" ({error})'
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c <= " " for c in url):
+        return f'"{url}"'
+    if parts.path not in ("", "/") or parts.query or parts.fragment or url.endswith(("?", "#")):
+        return f'more than that in "{url}"'
+    return ""
+
+
+def _routing(routing: Routing) -> Problems:
+    if routing.policy not in POLICIES:
+        yield "policy", f'expected one of {", ".join(sorted(POLICIES))}, got "{routing.policy}"'
+        return
+    for policy, names in POLICIES.items():
+        for name in names:
+            if policy != routing.policy and getattr(routing, name) is not None:
+                yield name, f"expected null, as it belongs to the policy {policy}, not {routing.policy}"
+
+
+def _ports(config: Config) -> Problems:
+    here, there = config.server, config.admin
+    if here.port and (here.host, here.port) == (there.host, there.port):
+        yield "admin.port", f"expected another port than that of server, got {there.port}"
+
+
+def same_names(replicas: Mapping[str, ReplicaConfig]) -> Problems:
+    """Gives the path of each replica whose name an earlier one has."""
+    first: dict[str, str] = {}
+    for path, replica in replicas.items():
+        if not _url_problem(replica.url) and first.setdefault(replica.id, path) != path:
+            yield f"{path}.name", f'expected a name of its own, got that of {first[replica.id]}, "{replica.id}"'
+
+
+CHECKS: dict[type, tuple[frozenset[str], Callable[[Any], Problems]]] = {
+    Admin: (frozenset({"host", "token"}), _admin),
+    Tls: (frozenset({"cert", "key", "client_ca"}), _tls),
+    ReplicaConfig: (frozenset({"url"}), _replica),
+    Routing: (frozenset({"policy"}), _routing),
+    Config: (frozenset({"server", "admin"}), _ports),
+}
+"""Section -> the keys that its check reads, and the check; it runs when those keys are right."""

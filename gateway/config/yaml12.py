@@ -1,0 +1,54 @@
+"""YAML as people mean it: `off` is a word and not `false`, `1:30` is text and not 90, and a key that stands twice is an error."""
+
+import re
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+import yaml
+
+_SCALARS = (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+)
+"""The scalars of YAML 1.2's core schema (yaml.org/spec/1.2.2, 10.3) but hex, octal, infinity and NaN, which are text here."""
+
+
+def parse(text: str) -> tuple[object, list[str]]:
+    """The plain data, and what is wrong with the text, each as `line L, column C: problem`; without data if it is not YAML."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data(), loader.errors
+    except yaml.MarkedYAMLError as error:
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        return None, [*loader.errors, _at(error.problem_mark or error.context_mark, f"not YAML: {problem}")]
+    finally:
+        loader.dispose()
+
+
+def _at(mark: yaml.Mark | None, problem: str) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+
+
+class _Loader(yaml.SafeLoader):
+    """Gathers keys that stand twice in `errors`; the last one wins."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+    def __init__(self, text: str) -> None:
+        self.errors: list[str] = []
+        super().__init__(text)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                self.errors.append(_at(key.start_mark, f'key "{key.value}" stands twice'))
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
