@@ -1,1 +1,1 @@
-"""What the gateway costs, measured side by side with nginx as a pass-through. By hand: `python -m loadtest.overhead`."""
+"""What the gateway costs, measured side by side with nginx as pass-through. By hand: `python -m loadtest.overhead`."""

@@ -110,7 +110,7 @@ def prepare(cores: tuple[int, int]) -> None:
 
 
 def main() -> int:
-    """Exit code: 0 measured, 1 a measurement failed (or, with `--check`, a target missed), 2 cannot run here, 130 Ctrl-C."""
+    """Exit 0 measured, 1 a measurement failed or `--check` found a target missed, 2 cannot run here, 130 Ctrl-C."""
     given = options()
     cores = tuple(int(core) for core in given.cores.split(","))
     if len(cores) != 2 or not set(cores) <= os.sched_getaffinity(0):
@@ -131,7 +131,8 @@ def main() -> int:
         except (LoadError, RuntimeError, FileNotFoundError) as exc:
             say(f"measurement failed: {exc}")
             code = 1
-    print(table(results))
+    if any(results.values()):
+        print(table(results))
     if given.check and code == 0 and missed(results, "gateway"):
         code = 1
     return code

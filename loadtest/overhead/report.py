@@ -48,8 +48,9 @@ FIGURES = (
     Figure("ttft_p50_ms", "TTFT p50, 50 requests/s beside 64 streams, ms", added, 2, 1.0),
     Figure("ttft_p99_ms", "TTFT p99, same load, ms", added, 2, 3.0),
     Figure("unpaced_wall", "unpaced chunks/s", times, 0, 0.6, at_least=True),
+    # The load generator's core may be full first, which flatters a slow system: the target holds by CPU second, too.
+    Figure("unpaced_cpu", "unpaced chunks per CPU second", times, 0, 0.6, at_least=True),
     Figure("unpaced_busy", "- its core's use meanwhile, %", alone, 0),
-    Figure("unpaced_cpu", "- chunks per CPU second", times, 0),
     Figure("idle_mb", "resident MB, 1,000 idle streams", alone, 1, 60.0),
     Figure("fresh_mb", "- resident MB before", alone, 1),
     Figure("rest_ms", "CPU at rest, ms per s", alone, 1),

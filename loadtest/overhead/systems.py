@@ -121,6 +121,9 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # An impatient second Ctrl-C must not leave processes behind; what follows takes seconds at most.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         for process in reversed(self._running):
             self._end(process)
 
