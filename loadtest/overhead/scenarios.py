@@ -32,7 +32,7 @@ class Size:
     large_requests: int = 1500
     window_s: float = 3.0
     ttft_s: float = 5.0
-    chunks: int = 40_000
+    chunks: int = 80_000
     idle_streams: int = 1000
     rest_s: float = 1.0
 
