@@ -2,9 +2,9 @@
 
 import contextlib
 import itertools
-import logging
 import secrets
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,13 +16,14 @@ import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway import __version__
 from gateway.api import admin_app, public_app
+from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.clock import Clock, SystemClock
-from gateway.config import Config
+from gateway.config import Config, public
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
@@ -30,11 +31,13 @@ from gateway.core.types import FleetSnapshot, ReplicaView
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
+from gateway.observability.recent import Recent
 from gateway.serving.exchange import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
-from gateway.telemetry.models import ModelsPoller
+from gateway.telemetry.models import ModelsReader, no_answer
+from gateway.telemetry.poller import Poller
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
@@ -96,6 +99,7 @@ class Gateway:
         self.books = Books()
         self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
         self.log = AccessLog(write_log)
+        self.recent = Recent(self.clock.monotonic)
         self.pool = Pool(self.clock)
         self.watchdog = Watchdog(self.clock)
         self.desk = Desk(
@@ -104,7 +108,7 @@ class Gateway:
             self.books,
             _policy(config),
             self.pool,
-            Ledger(self.metrics, (self.log.add,)),
+            Ledger(self.metrics, (self.log.add, self.recent.add)),
             _limits(config),
         )
         self._started_at = self.clock.monotonic()
@@ -121,7 +125,7 @@ class Gateway:
                 background.start_soon(self._flush_log)
                 background.start_soon(self._expire_pool)
                 background.start_soon(self._poller(http).run)
-                background.start_soon(self._serve_admin)
+                background.start_soon(self.admin.serve)
                 background.start_soon(self._report_start, task_status)
                 await self.public.serve()
                 await self._finish_streams()
@@ -208,10 +212,9 @@ class Gateway:
     def _admin_server(self) -> "_Server":
         admin = self.config.admin
         app = admin_app(
-            board=self.board,
             render_metrics=self.metrics.render,
             state=self._state,
-            config=self.config.shown,
+            config=lambda: public(self.config),
             token=admin.token,
         )
         config = uvicorn.Config(
@@ -225,3 +228,59 @@ class Gateway:
             timeout_graceful_shutdown=1,
         )
         return _Server(config, lambda: None, signals=False)
+
+    def _poller(self, http: httpx.AsyncClient) -> Poller:
+        probe = self.config.resilience.probe
+        ask = ModelsReader(http).ask
+        return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+
+    def _state(self) -> DashboardState:
+        total = self.recent.figures()
+        return DashboardState(
+            version=__version__,
+            policy=self.desk.policy.name,
+            uptime_s=self.clock.monotonic() - self._started_at,
+            draining=self.desk.draining,
+            in_flight=self.books.total_in_flight(),
+            requests=total.requests,
+            failures=total.failures,
+            requests_per_s=total.requests_per_s,
+            tokens_per_s=total.tokens_per_s,
+            ttft_p50_s=total.ttft_p50_s,
+            ttft_p95_s=total.ttft_p95_s,
+            replicas=[self._row(view) for view in self.board.current.replicas],
+        )
+
+    def _row(self, view: ReplicaView) -> ReplicaRow:
+        figures = self.recent.figures(view.id)
+        return ReplicaRow(
+            name=view.id,
+            url=view.replica.url,
+            state=view.state.value,
+            models=sorted(view.models) if view.models is not None else None,
+            in_flight=self.books[view.id].in_flight,
+            requests=figures.requests,
+            failures=figures.failures,
+            requests_per_s=figures.requests_per_s,
+            tokens_per_s=figures.tokens_per_s,
+            ttft_p50_s=figures.ttft_p50_s,
+            ttft_p95_s=figures.ttft_p95_s,
+            tpot_p50_s=figures.tpot_p50_s,
+        )
+
+
+def _policy(config: Config) -> Policy:
+    return POLICIES[config.routing.policy](**config.routing.parameters)
+
+
+def _limits(config: Config) -> Limits:
+    resilience = config.resilience
+    return Limits(
+        connect_timeout_s=resilience.connect_timeout_s,
+        first_token_timeout_s=resilience.first_token_timeout_s,
+        idle_timeout_s=resilience.idle_timeout_s,
+        request_read_timeout_s=config.server.request_read_timeout_s,
+        max_attempts=resilience.max_attempts,
+        max_body_bytes=config.server.max_body_bytes,
+        classes=frozenset(config.admission.classes),
+    )
