@@ -19,7 +19,7 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One engine process, as configured. `url` is scheme, host and port, without a path. The key is kept out of the repr."""
+    """One engine process, as configured. `url` is scheme, host and port, without a path. No repr shows the key."""
 
     id: ReplicaId
     url: str

@@ -1,0 +1,23 @@
+"""What a policy is: a pure price for each replica, and a separate call that learns from what was chosen."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.core.books import Books
+from gateway.core.request import RequestFacts
+from gateway.core.types import ReplicaId, ReplicaView
+
+
+class Policy(Protocol):
+    """Scores are compared only with each other: the lower one wins. Asking twice gives the same answer."""
+
+    name: str
+
+    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+        """One score for each candidate, in their order, in the policy's own unit."""
+
+    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+        """One word for why the candidate at index `chosen` won; it goes into `x-gateway-reason`."""
+
+    def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:
+        """A request was sent to `chosen`; the only call that may change the policy's state."""

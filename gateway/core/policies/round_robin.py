@@ -1,0 +1,28 @@
+"""Round robin: each replica in turn."""
+
+from collections.abc import Sequence
+
+from gateway.core.books import Books
+from gateway.core.request import RequestFacts
+from gateway.core.types import ReplicaId, ReplicaView
+
+
+class RoundRobin:
+    """Score: the turn in which the replica was last chosen; one that never was goes first."""
+
+    name = "round_robin"
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._last: dict[ReplicaId, int] = {}
+
+    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+        last = self._last
+        return [last.get(view.replica.id, 0) for view in candidates]
+
+    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+        return "turn"
+
+    def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:
+        self._turn += 1
+        self._last[chosen] = self._turn

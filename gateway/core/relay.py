@@ -1,0 +1,77 @@
+"""The relay's eyes: looks at a stream of events as it passes and says what may go on to the client.
+
+It changes nothing but two things: an event that only exists because the gateway asked for usage is kept back, and so is
+everything from the point on at which the replica's answer has failed.
+"""
+
+from gateway.core.events import Reader, Usage
+from gateway.core.sse import Splitter, data_of
+
+
+class StreamRelay:
+    """One streamed answer. Feed it what the replica sends, send on what it returns.
+
+    Only whole events are returned: half an event is of no use to a client, and an error event must never land inside
+    another event.
+    """
+
+    __slots__ = ("_hide_usage", "_read", "_splitter", "ended", "failed", "output", "refused", "told", "usage")
+
+    def __init__(self, read: Reader, *, hide_usage: bool) -> None:
+        self._read = read
+        self._hide_usage = hide_usage
+        self._splitter = Splitter()
+        self.output = False
+        """Whether the last `feed` held generated output."""
+        self.ended = False
+        """Whether the answer came to its proper end: a finish reason, a closing event or `[DONE]`."""
+        self.usage: Usage | None = None
+        self.failed: str | None = None
+        """Why the answer failed, as far as its events tell; `None` while it has not."""
+        self.told = False
+        """Whether the replica itself has told the client of the failure, by an error event."""
+        self.refused = False
+        """Whether it failed because of what the client asked: another replica would say the same."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes to hand on to the client now; may be empty."""
+        self.output = False
+        if self.failed is not None:
+            return b""
+        events = self._splitter.feed(data)
+        if self._splitter.opaque:
+            self.ended = self.output = True
+            return b"".join(events)
+        kept = [event for event in events if self._look(event)]
+        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+    def _look(self, event: bytes) -> bool:
+        """Learn from one event; whether the client is to see it."""
+        if self.failed is not None:
+            return False
+        data = data_of(event)
+        if data is None:
+            return True
+        signal = self._read(data)
+        if signal.output:
+            self.output = True
+        if signal.usage is not None:
+            self.usage = signal.usage
+        if signal.error is not None:
+            self.failed = signal.error
+            self.refused = signal.refused
+            self.told = True
+            return True
+        if signal.aborted:
+            self.failed = "the replica stopped before the answer was complete"
+            return False
+        if signal.finished:
+            self.ended = True
+        return not (signal.usage_only and self._hide_usage)
+
+    def finish(self) -> bytes:
+        """The replica's stream has ended: what is left of it. Sets `failed` if the answer is not complete."""
+        rest = self._splitter.rest()
+        if self.failed is None and not self.ended:
+            self.failed = "the replica's stream ended before the answer was complete"
+        return b"" if self.failed is not None else rest

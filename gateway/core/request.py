@@ -1,0 +1,174 @@
+"""A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
+
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import xxhash
+
+from gateway.core.endpoints import Endpoint, Shape
+from gateway.core.multipart import form_fields
+from gateway.errors import BadRequest
+
+BYTES_PER_TOKEN = 4
+"""English text and JSON under today's tokenizers, about; only ratios between requests matter to routing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What is known of a request before it is routed.
+
+    `model`: `None` when the body names none; the replica's own model answers then.
+    `system_key`: hash of the model and the system prompt (of the first message where there is none); `None` for
+    requests without a prompt that a KV cache could know.
+    `prompt_tokens`: an estimate from the body's length.
+    `hides_usage`: the gateway asked for the usage event, the client did not.
+    `body`: what the replica is sent.
+    """
+
+    endpoint: Endpoint
+    model: str | None
+    stream: bool
+    system_key: int | None
+    prompt_tokens: int
+    hides_usage: bool
+    body: bytes
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Plain(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+class _Turn(msgspec.Struct):
+    role: str
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Chat(_Plain, kw_only=True):
+    messages: list[_Turn]
+
+
+class _Completion(_Plain):
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Response(_Plain):
+    instructions: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Message(_Chat, kw_only=True):
+    system: msgspec.Raw = msgspec.Raw(b"")
+
+
+_plain = msgspec.json.Decoder(_Plain)
+_chat = msgspec.json.Decoder(_Chat)
+_completion = msgspec.json.Decoder(_Completion)
+_response = msgspec.json.Decoder(_Response)
+_message = msgspec.json.Decoder(_Message)
+
+_Body = TypeVar("_Body")
+_AT = re.compile(r" - at `\$\.?(.*)`$")
+_MISSING = re.compile(r"missing required field `(\w+)`")
+
+SYSTEM_ROLES = ("system", "developer")
+HEAD_BYTES = 4096
+"""How much of a prompt without a system part stands for it: what prompts of one application share is at the front."""
+
+
+def parse(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
+    """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame."""
+    if endpoint.shape is Shape.FORM:
+        return _parse_form(endpoint, content_type, body)
+    if not body:
+        raise BadRequest("the request has no body; a JSON object was expected")
+    plain, prompt = _read(endpoint.shape, body)
+    stream = bool(plain.stream)
+    asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
+    hides_usage = stream and endpoint.asks_usage and not asked
+    return RequestFacts(
+        endpoint=endpoint,
+        model=plain.model,
+        stream=stream,
+        system_key=_key(plain.model, prompt),
+        prompt_tokens=max(1, len(body) // BYTES_PER_TOKEN),
+        hides_usage=hides_usage,
+        body=_asking_for_usage(body, plain.stream_options is not None) if hides_usage else body,
+    )
+
+
+def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes | None]:
+    """The body and the part of its prompt that requests of one application have in common."""
+    match shape:
+        case Shape.CHAT:
+            chat = _decode(_chat, body)
+            return chat, _system_part(chat.messages)
+        case Shape.MESSAGE:
+            message = _decode(_message, body)
+            return message, bytes(message.system) or _system_part(message.messages)
+        case Shape.RESPONSE:
+            response = _decode(_response, body)
+            return response, (response.instructions or "").encode() or bytes(response.input)[:HEAD_BYTES]
+        case Shape.COMPLETION:
+            completion = _decode(_completion, body)
+            return completion, bytes(completion.prompt)[:HEAD_BYTES]
+        case _:
+            return _decode(_plain, body), None
+
+
+def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        at = _AT.search(message)
+        missing = _MISSING.search(message)
+        path = ".".join(part for part in (at and at[1], missing and missing[1]) if part)
+        raise BadRequest(message.replace("`$.", "`").replace("`$`", "the body"), param=path or None) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest("the request body is nested too deeply") from None
+
+
+def _system_part(messages: list[_Turn]) -> bytes:
+    system = b"".join(bytes(turn.content) for turn in messages if turn.role in SYSTEM_ROLES)
+    return system or (bytes(messages[0].content)[:HEAD_BYTES] if messages else b"")
+
+
+def _key(model: str | None, prompt: bytes | None) -> int | None:
+    if not prompt:
+        return None
+    return xxhash.xxh3_64_intdigest(prompt, seed=xxhash.xxh3_64_intdigest((model or "").encode()))
+
+
+def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
+    """The body with `stream_options.include_usage` set; every other value keeps its bytes."""
+    if not has_options and b'"stream_options"' not in body:
+        start = body.index(b"{") + 1
+        return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    options = msgspec.json.decode(fields["stream_options"], type=dict[str, msgspec.Raw] | None) or {}
+    options["include_usage"] = msgspec.Raw(b"true")
+    fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+    return msgspec.json.encode(fields)
+
+
+def _parse_form(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
+    fields = form_fields(content_type, body, ("model", "stream"))
+    return RequestFacts(
+        endpoint=endpoint,
+        model=fields.get("model"),
+        stream=fields.get("stream", "").lower() in ("true", "1"),
+        system_key=None,
+        prompt_tokens=max(1, len(body) // BYTES_PER_TOKEN),
+        hides_usage=False,
+        body=body,
+    )

@@ -1,0 +1,62 @@
+"""Which replica a request goes to, and which ones after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.core.books import Books
+from gateway.core.policies.base import Policy
+from gateway.core.rendezvous import weight
+from gateway.core.request import RequestFacts
+from gateway.core.types import FleetSnapshot, Replica, ReplicaState, ReplicaView
+from gateway.errors import ModelNotFound, Unavailable
+
+_TRUST = {
+    ReplicaState.READY: 0,
+    ReplicaState.WARMING: 1,
+    ReplicaState.SUSPECT: 2,
+    ReplicaState.EJECTED: 3,
+}
+"""Ready replicas come before all others. Those that are out stay in the ranking behind them: when nobody is ready, the
+least bad one serves. A draining one is not asked at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The replicas to try, best first; `reason` is one word for the first of them."""
+
+    ranked: tuple[Replica, ...]
+    reason: str
+
+
+def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, policy: Policy) -> Decision:
+    """Rank the replicas that serve the request's model. Pure: it changes nothing, `Policy.record` learns.
+
+    Raises `ModelNotFound` when the fleet is known not to serve the model, `Unavailable` when no replica can be asked.
+    """
+    candidates = _candidates(facts.model, fleet)
+    scores = policy.score(facts, candidates, books)
+    key = facts.system_key or 0
+    order = sorted(
+        range(len(candidates)),
+        key=lambda i: (_TRUST[candidates[i].state], scores[i], -weight(key, candidates[i].replica.id)),
+    )
+    best = order[0]
+    ready = candidates[best].state is ReplicaState.READY
+    reason = policy.reason(facts, scores, best) if ready else "fallback"
+    return Decision(tuple(candidates[i].replica for i in order), reason)
+
+
+def _candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]:
+    asked = [view for view in fleet.replicas if view.state is not ReplicaState.DRAINING]
+    if model is None:
+        serving = asked
+    else:
+        serving = [view for view in asked if view.models is not None and model in view.models]
+        if not serving and asked:
+            if all(view.models is not None for view in asked):
+                raise ModelNotFound(f"no replica serves the model {model!r}; see GET /v1/models", param="model")
+            # A replica that has not told its models yet may have this one.
+            raise Unavailable("no replica that is known to serve this model has answered yet", retry_after_s=1)
+    if not serving:
+        raise Unavailable("no replica can take traffic", retry_after_s=1)
+    return serving

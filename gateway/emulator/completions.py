@@ -1,0 +1,72 @@
+"""/v1/completions as vLLM tells it."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.emulator.chat import logprobs
+from gateway.emulator.shapes import FINGERPRINT, Json, Shape, data
+
+
+class Completions(Shape):
+    """No role event; token ids in the choice, those of the prompt in the first event."""
+
+    def event(self, index: int, start: int, stop: int) -> bytes:
+        return data(self._chunk([self._choice(index, start, stop)]))
+
+    def _choice(self, index: int, start: int, stop: int) -> Json:
+        answer = self.answers[index]
+        finish = self.finish(index, stop)
+        ids = self.ask.token_ids
+        return {
+            "index": index,
+            "text": self.text(index, start, stop),
+            "logprobs": self._logprobs(index, start, stop),
+            "finish_reason": finish,
+            "stop_reason": answer.stop_reason if finish is not None else None,
+            "prompt_token_ids": self.prompt_of(index) if ids and start == 0 else None,
+            "token_ids": answer.ids[start:stop] if ids else None,
+        }
+
+    def _logprobs(self, index: int, start: int, stop: int) -> dict[str, Any] | None:
+        if self.ask.logprobs is None:
+            return None
+        entries = logprobs(self.answers[index].ids[start:stop], self.ask.logprobs)
+        offset, offsets = len(self.text(index, 0, start)), []
+        for entry in entries:
+            offsets.append(offset)
+            offset += len(entry["token"])
+        return {
+            "text_offset": offsets,
+            "token_logprobs": [entry["logprob"] for entry in entries],
+            "tokens": [entry["token"] for entry in entries],
+            "top_logprobs": [{entry["token"]: entry["logprob"]} for entry in entries],
+        }
+
+    def _chunk(self, choices: list[Json]) -> Json:
+        chunk: Json = {
+            "id": f"cmpl-{self.ident}",
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.ask.model,
+            "choices": choices,
+        }
+        if choices and self.ask.continuous_usage:
+            chunk["usage"] = self.usage(details=False)
+        return chunk
+
+    def closing(self) -> bytes:
+        if not self.ask.include_usage:
+            return self.done
+        return data(self._chunk([]) | {"usage": self.usage(), "system_fingerprint": FINGERPRINT}) + self.done
+
+    def whole(self) -> bytes:
+        choices = [self._choice(index, 0, len(answer.ids)) for index, answer in enumerate(self.answers)]
+        fields: Json = {
+            "choices": choices,
+            "service_tier": None,
+            "system_fingerprint": FINGERPRINT,
+            "usage": self.usage(),
+            "kv_transfer_params": None,
+        }
+        return msgspec.json.encode(self._chunk([]) | fields)

@@ -1,0 +1,33 @@
+"""One JSON line per request, when it ends. Never prompts, answers or keys."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.observability.records import RequestRecord
+
+MAX_WAITING_LINES = 100_000
+"""Lines beyond this are dropped and counted: a reader of the log that stands still must not eat the memory."""
+
+
+class AccessLog:
+    """Collects lines on the hot path; `flush` writes them out, and may block where the loop may not."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._lines: list[bytes] = []
+        self._encode = msgspec.json.Encoder().encode
+        self.dropped = 0
+
+    def add(self, record: RequestRecord) -> None:
+        if len(self._lines) >= MAX_WAITING_LINES:
+            self.dropped += 1
+        else:
+            self._lines.append(self._encode(record))
+
+    def flush(self) -> None:
+        """Write what has been collected; safe to call from another thread than `add`."""
+        lines, self._lines = self._lines, []
+        if lines:
+            lines.append(b"")
+            self._write(b"\n".join(lines))

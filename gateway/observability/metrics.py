@@ -1,0 +1,91 @@
+"""Every Prometheus series of the gateway, by the names of docs/metrics.md; children are kept, `labels()` is slow."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.core.books import Books
+from gateway.core.fleet import Board
+from gateway.core.types import ReplicaState
+from gateway.observability.histogram import LoopHistogram
+
+_TTFT_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
+_TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
+_DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+_STAGE_BUCKETS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1, 1)
+
+
+class Metrics:
+    """The series that requests feed, plus the gauges that are read off the books and the board at each scrape."""
+
+    def __init__(self, registry: CollectorRegistry, board: Board, books: Books) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self._registry = registry
+        self.requests = counter("gateway_requests_total", "Requests ended.", "model", "replica", "code", "class")
+        self.ttft = histogram(
+            "gateway_time_to_first_token_seconds",
+            "First byte of the request read to first event with output handed to the socket.",
+            _TTFT_BUCKETS,
+            "model",
+            "replica",
+        )
+        self.itl = LoopHistogram(
+            "gateway_inter_token_latency_seconds",
+            "Time between two events with output.",
+            ("model", "replica"),
+            buckets=_TOKEN_BUCKETS,
+        )
+        registry.register(self.itl)
+        self.tpot = histogram(
+            "gateway_time_per_output_token_seconds",
+            "First to last output, per completion token after the first.",
+            _TOKEN_BUCKETS,
+            "model",
+            "replica",
+        )
+        self.duration = histogram(
+            "gateway_request_duration_seconds", "First byte read to the end.", _DURATION_BUCKETS, "model", "class"
+        )
+        self.queue_wait = histogram(
+            "gateway_queue_wait_seconds", "Request read to dispatch.", _WAIT_BUCKETS, "model", "class"
+        )
+        self.overhead = histogram(
+            "gateway_overhead_seconds", "Time a request spends in a stage of the gateway.", _STAGE_BUCKETS, "stage"
+        )
+        self.tokens = counter("gateway_tokens_total", "Tokens by usage.", "model", "tenant", "kind")
+        self.decisions = counter("gateway_routing_decisions_total", "Decisions by policy.", "policy", "reason")
+        self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
+        self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
+        registry.register(_Gauges(board, books))
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Gauges(Collector):
+    def __init__(self, board: Board, books: Books) -> None:
+        self._board = board
+        self._books = books
+
+    def collect(self) -> Iterable[Metric]:
+        in_flight = GaugeMetricFamily(
+            "gateway_in_flight_requests", "Requests of this gateway at a replica.", labels=["replica"]
+        )
+        states = GaugeMetricFamily(
+            "gateway_replica_state", "1 for the state that a replica is in.", labels=["replica", "state"]
+        )
+        for view in self._board.current.replicas:
+            in_flight.add_metric([view.id], self._books[view.id].in_flight)
+            for state in ReplicaState:
+                states.add_metric([view.id, state.value], float(view.state is state))
+        return (in_flight, states)

@@ -1,0 +1,396 @@
+"""One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
+
+import asyncio
+from dataclasses import dataclass
+from math import inf
+
+from gateway.clock import Clock
+from gateway.core.books import Books, Entry
+from gateway.core.endpoints import Endpoint
+from gateway.core.events import Usage
+from gateway.core.fleet import Board
+from gateway.core.policies import Policy
+from gateway.core.request import RequestFacts, parse
+from gateway.core.routing import Decision, decide
+from gateway.core.timeline import Timeline
+from gateway.core.types import OutcomeReading, Replica
+from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
+from gateway.observability.ledger import Ledger, Series
+from gateway.observability.records import RequestRecord
+from gateway.serving.http import RequestHead
+from gateway.serving.reply import Client, Reply
+from gateway.serving.upstream import Pool, UpstreamConnection
+
+WHOLE_ANSWER_TIMEOUT_S = 600.0
+"""How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
+
+CLIENT_LEFT = 499
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The contract's limits, in seconds, bytes and attempts."""
+
+    connect_timeout_s: float = 2.0
+    first_token_timeout_s: float = 120.0
+    idle_timeout_s: float = 60.0
+    request_read_timeout_s: float = 30.0
+    max_attempts: int = 3
+    max_body_bytes: int = 64 * 1024 * 1024
+    classes: frozenset[str] = frozenset(("interactive", "standard", "batch"))
+
+
+@dataclass(slots=True)
+class Desk:
+    """What all exchanges share."""
+
+    clock: Clock
+    board: Board
+    books: Books
+    policy: Policy
+    pool: Pool
+    ledger: Ledger
+    limits: Limits
+    draining: bool = False
+
+
+class Exchange:
+    """Owns a request from its last body byte to `_settle`, which counts exactly once, whatever comes first."""
+
+    __slots__ = (
+        "_attempts",
+        "_class",
+        "_client",
+        "_decision",
+        "_desk",
+        "_endpoint",
+        "_entry",
+        "_facts",
+        "_head",
+        "_relay_s",
+        "_reply",
+        "_series",
+        "_settled",
+        "_stale_retry",
+        "_timeline",
+        "_upstream",
+    )
+
+    def __init__(self, desk: Desk, client: Client, endpoint: Endpoint, head: RequestHead, request_id: str) -> None:
+        self._desk = desk
+        self._client = client
+        self._endpoint = endpoint
+        self._head = head
+        self._class = head.class_ if head.class_ in desk.limits.classes else "standard"
+        self._reply = Reply(client, head, request_id)
+        self._facts: RequestFacts | None = None
+        self._decision: Decision | None = None
+        self._attempts = 0
+        self._entry: Entry | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._stale_retry = False
+        self._series: Series | None = None
+        self._relay_s = 0.0
+        self._settled = False
+
+    # parse, decide
+
+    def begin(self, body: bytes, started_at: float) -> None:
+        """The request has been read. Nothing here waits: what the board and the books say is acted upon at once."""
+        desk = self._desk
+        read_at = desk.clock.monotonic()
+        self._timeline = Timeline(started_at, read_at)
+        try:
+            if desk.draining:
+                raise Draining("the gateway is shutting down", retry_after_s=1)
+            self._facts = facts = parse(self._endpoint, self._head.content_type, body)
+            self._decision = decision = decide(facts, desk.board.current, desk.books, desk.policy)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        desk.policy.record(facts, decision.ranked[0].id)
+        desk.ledger.decided(desk.policy.name, decision.reason)
+        self._timeline.dispatched_at = now = desk.clock.monotonic()
+        desk.ledger.stage("read", read_at - started_at)
+        desk.ledger.stage("route", now - read_at)
+        self._try_next()
+
+    # send
+
+    def _try_next(self) -> None:
+        assert self._decision is not None
+        assert self._facts is not None
+        replica = self._decision.ranked[self._attempts]
+        self._attempts += 1
+        tokens = self._facts.prompt_tokens
+        self._entry = self._desk.books.open(replica.id, tokens, tokens)
+        connection = self._desk.pool.take(replica)
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._start_dial(replica)
+
+    def _start_dial(self, replica: Replica) -> None:
+        self._client.deadline = inf  # the dial has its own time-out
+        self._desk.pool.spawn(self._connect(replica))
+
+    async def _connect(self, replica: Replica) -> None:
+        desk = self._desk
+        dialled_at = desk.clock.monotonic()
+        try:
+            async with asyncio.timeout(desk.limits.connect_timeout_s):
+                connection = await desk.pool.dial(replica)
+        except TimeoutError:
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
+            return
+        except OSError as error:
+            why = error.strerror or str(error)
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
+            return
+        desk.ledger.stage("connect", desk.clock.monotonic() - dialled_at)
+        if self._settled:  # the client has left meanwhile: the connection is good for another
+            desk.pool.put(connection)
+        else:
+            self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        assert self._facts is not None
+        limits = self._desk.limits
+        self._upstream = connection
+        wait_s = limits.first_token_timeout_s if self._facts.stream else WHOLE_ANSWER_TIMEOUT_S
+        self._client.deadline = self._desk.clock.monotonic() + wait_s
+        body = self._facts.body
+        head = b"POST %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            self._head.url,
+            self._desk.pool.lines(connection.replica),
+            b"".join(self._head.lines),
+            self._reply.request_id.encode(),
+            len(body),
+        )
+        connection.send(self, head, body)
+
+    # relay
+
+    def received(self, upstream: UpstreamConnection) -> None:
+        """One read of the replica's answer becomes one write to the client."""
+        desk = self._desk
+        arrived_at = desk.clock.monotonic()
+        reply = self._reply
+        if not reply.prepared and not self._take_head(upstream):
+            return
+        complete = upstream.complete
+        data = reply.look(upstream.take(), complete=complete)
+        relay = reply.relay
+        failed = relay.failed if relay is not None else None
+        if not reply.begun:
+            if failed and relay is not None and not relay.refused and self._may_retry():
+                self._give_up(upstream, failed, "stream")
+                return
+            if not data and not complete:
+                return  # the head waits for the body's first byte: until then another replica can still answer
+        extra = b"" if reply.begun else self._gateway_lines()
+        reply.hand_over(data, extra, ended=complete and not failed)
+        now = desk.clock.monotonic()
+        self._relay_s += now - arrived_at
+        self._mark(now)
+        if failed:
+            upstream.abort()
+            self._break_off(ReplicaFailed(failed))
+        elif complete:
+            self._complete(upstream)
+
+    def _take_head(self, upstream: UpstreamConnection) -> bool:
+        """The head of an answer; `False` when it says that another replica should be asked instead."""
+        assert upstream.head is not None
+        assert self._facts is not None
+        if upstream.head.status >= 500 and self._may_retry():
+            self._give_up(upstream, f"answered {upstream.head.status}", "status")
+            return False
+        self._reply.prepare(self._facts, upstream.head)
+        self._series = self._desk.ledger.series(self._facts.model, upstream.replica.id, self._class, "default")
+        return True
+
+    def _mark(self, now: float) -> None:
+        """Bytes were handed to the socket at `now`."""
+        relay = self._reply.relay
+        limits = self._desk.limits
+        if relay is None or relay.output:
+            assert self._entry is not None
+            assert self._series is not None
+            gap = self._timeline.output(now) if relay is not None else None
+            if gap is None:
+                self._entry.first_token()
+            else:
+                self._series.itl.observe(gap)
+            self._client.deadline = now + limits.idle_timeout_s
+        elif self._timeline.first_output_at is not None:
+            self._client.deadline = now + limits.idle_timeout_s
+
+    def pause(self) -> None:
+        """The client reads more slowly than the replica writes: let the replica feel it."""
+        if self._upstream is not None:
+            self._upstream.pause()
+            self._extend()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._upstream is not None:
+            self._upstream.resume()
+            self._extend()
+
+    def _extend(self) -> None:
+        self._client.deadline = self._desk.clock.monotonic() + self._desk.limits.idle_timeout_s
+
+    # fail over, or end
+
+    def broken(self, upstream: UpstreamConnection, why: str) -> None:
+        """The replica's connection ended before its answer did."""
+        self._upstream = None
+        if upstream.reused and not upstream.got_bytes and not self._stale_retry:
+            # The replica closed an idle connection just as we wrote: nothing was answered, so nothing is lost.
+            self._stale_retry = True
+            self._start_dial(upstream.replica)
+        else:
+            self._attempt_failed(ReplicaFailed(f"replica {upstream.replica.id} {why}"), "broken")
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        self._drop_upstream()
+        if self._client.paused:
+            self._settle(CLIENT_LEFT, "the client did not read for too long", disconnected="streaming")
+            self._client.cut()
+            return
+        where = "between two chunks" if self._reply.begun else "for the first byte of its answer"
+        self._attempt_failed(ReplicaTimeout(f"replica {self._tried()[-1].id} took too long {where}"), "timeout")
+
+    def _give_up(self, upstream: UpstreamConnection, why: str, reason: str) -> None:
+        self._upstream = None
+        upstream.abort()
+        self._attempt_failed(ReplicaFailed(f"replica {upstream.replica.id}: {why}"), reason)
+
+    def _attempt_failed(self, error: GatewayError, reason: str) -> None:
+        if self._settled:
+            return
+        assert self._entry is not None
+        self._entry.close()
+        if reason in ("connect", "broken"):
+            reading = OutcomeReading(self._tried()[-1].id, reachable=False)
+            self._desk.board.fold(reading, self._desk.clock.monotonic())
+        if self._reply.begun:
+            self._break_off(error)
+        elif self._may_retry():
+            self._reply.forget()
+            self._desk.ledger.retried(reason)
+            self._try_next()
+        else:
+            self._refuse(error)
+
+    def _may_retry(self) -> bool:
+        assert self._decision is not None
+        return self._attempts < min(self._desk.limits.max_attempts, len(self._decision.ranked))
+
+    def _complete(self, upstream: UpstreamConnection) -> None:
+        self._upstream = None
+        assert upstream.head is not None
+        status = upstream.head.status
+        upstream.release()
+        self._settle(status)
+        self._reply.finish()
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._reply.refuse(error, self._gateway_lines())
+        self._settle(error.status, error.message)
+        self._reply.finish()
+
+    def _break_off(self, error: GatewayError) -> None:
+        self._upstream = None
+        self._reply.break_off(self._endpoint, error)
+        self._settle(error.status, error.message)
+        self._reply.finish()
+
+    def client_gone(self) -> None:
+        """The client has left: the replica's request is aborted at once."""
+        self._drop_upstream()
+        reply = self._reply
+        output = self._timeline.first_output_at is not None or (reply.begun and reply.relay is None)
+        self._settle(CLIENT_LEFT, disconnected="streaming" if output else "before_first_token")
+
+    def drain(self) -> None:
+        """The time for draining is over: what is still running ends with an error."""
+        self._drop_upstream()
+        error = Draining("the gateway is shutting down", retry_after_s=1)
+        if self._settled:
+            return
+        if self._reply.begun:
+            self._break_off(error)
+        else:
+            self._refuse(error)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    # settle
+
+    def _settle(self, status: int, error: str | None = None, *, disconnected: str | None = None) -> None:
+        """Give everything back and tell what happened; a second call does nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        self._client.deadline = inf
+        if self._entry is not None:
+            self._entry.close()
+        desk = self._desk
+        self._timeline.ended_at = desk.clock.monotonic()
+        if self._reply.begun:
+            desk.ledger.stage("relay", self._relay_s)
+        desk.ledger.settle(self._record(status, error, disconnected))
+
+    def _record(self, status: int, error: str | None, disconnected: str | None) -> RequestRecord:
+        timeline = self._timeline
+        usage = self._reply.usage() or _UNKNOWN
+        facts = self._facts
+        tried = self._tried()
+        return RequestRecord(
+            time=self._desk.clock.wall(),
+            request_id=self._reply.request_id,
+            path=self._endpoint.path,
+            class_=self._class,
+            # A name that no replica serves never becomes a label.
+            model=facts.model if facts and tried else None,
+            replica=tried[-1].id if tried else None,
+            replicas=tuple(replica.id for replica in tried),
+            reason=self._reason() if tried else None,
+            attempts=self._attempts,
+            status=status,
+            error=error,
+            stream=facts.stream if facts else False,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_s=timeline.queue_s,
+            ttft_s=timeline.ttft_s,
+            tpot_s=timeline.tpot_s(usage.completion_tokens),
+            duration_s=timeline.duration_s,
+            bytes=self._reply.bytes,
+            disconnected=disconnected,
+        )
+
+    def _tried(self) -> tuple[Replica, ...]:
+        return self._decision.ranked[: self._attempts] if self._decision is not None else ()
+
+    def _reason(self) -> str:
+        assert self._decision is not None
+        return self._decision.reason if self._attempts == 1 else "failover"
+
+    def _gateway_lines(self) -> bytes:
+        """The response headers that tell who answered, and why it was asked."""
+        tried = self._tried()
+        if not tried:
+            return b""
+        attempts = f"x-gateway-attempts: {self._attempts}\r\n" if self._attempts > 1 else ""
+        return f"x-gateway-replica: {tried[-1].id}\r\nx-gateway-reason: {self._reason()}\r\n{attempts}".encode()
+
+
+_UNKNOWN = Usage()

@@ -1,0 +1,177 @@
+"""Heads of messages, read and written; httptools does the parsing, and is strict."""
+
+from http import HTTPStatus
+
+import httptools
+
+from gateway.errors import BadRequest, ExpectationFailed, GatewayError, openai_body
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+_NEVER_FORWARDED = frozenset(
+    (
+        # hop by hop: RFC 9110, 7.6.1
+        b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te",
+        b"trailer", b"upgrade", b"expect", b"http2-settings",
+        # the client's credentials
+        b"authorization", b"x-api-key", b"api-key", b"cookie", b"proxy-authorization",
+        # a compressed answer could not be looked into
+        b"accept-encoding",
+        # the gateway writes its own
+        b"x-request-id",
+    )
+)  # fmt: skip
+_MAX_REQUEST_ID = 128
+
+
+class RequestHead:
+    """One request's head, as httptools reports it. `lines`: the header lines that go on to a replica, as they came."""
+
+    __slots__ = (
+        "chunked",
+        "class_",
+        "content_length",
+        "content_type",
+        "continues",
+        "http10",
+        "keep_alive",
+        "lines",
+        "method",
+        "request_id",
+        "url",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.url = b""
+        self.http10 = False
+        self.keep_alive = True
+        self.lines: list[bytes] = []
+        self.content_length: int | None = None
+        self.chunked = False
+        self.continues = False
+        self.content_type = b""
+        self.request_id: str | None = None
+        self.class_: str | None = None
+
+    @property
+    def path(self) -> bytes:
+        """The target's path, without its query."""
+        path, _, _ = self.url.partition(b"?")
+        return path
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.lower()
+        if key in _NEVER_FORWARDED:
+            self._note(key, value)
+        elif key.startswith(b"x-gateway-"):
+            if key == b"x-gateway-class":
+                self.class_ = value.lower().decode("latin-1")
+        else:
+            if key == b"content-type":
+                self.content_type = value
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def _note(self, key: bytes, value: bytes) -> None:
+        if key == b"content-length":
+            self.content_length = int(value)
+        elif key == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise BadRequest("transfer-encoding: only chunked is understood", param="transfer-encoding")
+            self.chunked = True
+        elif key == b"expect":
+            if value.lower() != b"100-continue":
+                raise ExpectationFailed("expect: only 100-continue is understood", param="expect")
+            self.continues = True
+        elif key == b"x-request-id" and len(value) <= _MAX_REQUEST_ID and value.isascii():
+            self.request_id = value.decode()
+        elif key == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+            self._drop_named(value)
+
+    def _drop_named(self, value: bytes) -> None:
+        """`Connection` may name more headers that are meant for this hop only."""
+        named = tuple(token.strip().lower() + b":" for token in value.split(b","))
+        self.lines = [line for line in self.lines if not line.lower().startswith(named)]
+
+
+def read_head(data: bytes) -> RequestHead:
+    """The head in `data`, which must end with its blank line. Raises `BadRequest`."""
+    head = RequestHead()
+    parser = httptools.HttpRequestParser(head)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # an offer that the gateway does not take up
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, GatewayError):
+            raise error.__context__ from None
+        raise
+    except httptools.HttpParserError as error:
+        raise BadRequest(f"this is not a valid HTTP request: {error}") from None
+    head.method = parser.get_method()
+    head.http10 = parser.get_http_version() == "1.0"
+    head.keep_alive = parser.should_keep_alive()
+    return head
+
+
+class ChunkedBody:
+    """A chunked request body, decoded. `pieces` is what has come, `complete` whether its last chunk was among it."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.complete = False
+        self.overrun = False
+        """Whether bytes followed the body; where they begin is not told."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+
+    def feed(self, data: bytes) -> None:
+        """Raises `BadRequest` when the chunks are malformed."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self.complete:
+                raise BadRequest(f"the chunked body is malformed: {error}") from None
+            self.overrun = True
+
+    def on_message_begin(self) -> None:
+        self.overrun = self.complete
+
+    def on_body(self, data: bytes) -> None:
+        if not self.complete:
+            self.pieces.append(data)
+            self.size += len(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def chunk(data: bytes) -> bytes:
+    """The bytes as one HTTP chunk; nothing for no bytes, since an empty chunk is the end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def error_response(error: GatewayError, request_id: str, *, close: bool, extra: bytes = b"") -> bytes:
+    """A whole response in OpenAI's shape."""
+    body = openai_body(error)
+    retry = b"retry-after: %d\r\n" % error.retry_after_s if error.retry_after_s is not None else b""
+    return b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n%b" % (
+        status_line(error.status),
+        len(body),
+        request_id.encode(),
+        retry,
+        extra,
+        b"connection: close\r\n" if close else b"",
+        body,
+    )

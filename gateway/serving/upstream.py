@@ -1,0 +1,285 @@
+"""Connections to replicas: one protocol, and a pool that dials, reuses and expires them."""
+
+import asyncio
+import ssl
+from collections.abc import Coroutine
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from gateway.clock import Clock
+from gateway.core.types import Replica, ReplicaId
+
+IDLE_S = 4.0
+"""A connection idle for longer is not used again: uvicorn, and with it vLLM, closes its own after 5 s."""
+
+MAX_HEAD_BYTES = 64 * 1024
+
+_ONE_WRITE_BYTES = 64 * 1024
+"""Below this, head and body are joined into one write, one packet train; above, the copy costs more than the call."""
+
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"))
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_OURS = b"x-request-id"
+"""The gateway sends the same id back itself; twice would be once too often."""
+
+
+class Answering(Protocol):
+    """Who waits for a replica's answer."""
+
+    def received(self, upstream: "UpstreamConnection") -> None:
+        """Bytes were read: see the connection's `head`, `take()` and `complete`."""
+
+    def broken(self, upstream: "UpstreamConnection", why: str) -> None:
+        """The connection ended, or what came is not HTTP; there will be no more."""
+
+
+class ResponseHead:
+    """Status and headers of an answer. `lines` are those that go on to the client, as they came, without framing."""
+
+    __slots__ = ("close", "content_length", "content_type", "lines", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines: list[bytes] = []
+        self.content_type = b""
+        self.content_length: int | None = None
+        self.close = False
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a replica; carries one request at a time. It never closes only its sending half: vLLM takes
+    that for a disconnect and aborts the request."""
+
+    def __init__(self, pool: "Pool", replica: Replica) -> None:
+        self._pool = pool
+        self.replica = replica
+        self.transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        self.reused = False
+        self._waiting: Answering | None = None
+
+    def send(self, waiting: Answering, head: bytes, body: bytes) -> None:
+        """Write a whole request; `waiting` hears of the answer."""
+        self._waiting = waiting
+        self.head: ResponseHead | None = None
+        self.complete = False
+        self.got_bytes = False
+        self._next_head = ResponseHead()
+        self._head_bytes = 0
+        self._chunked = False
+        self._pieces: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        assert self.transport is not None  # the pool hands out only connected ones
+        if len(body) < _ONE_WRITE_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    def pause(self) -> None:
+        """Read no more for now, so that the replica feels that its client is slow."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def take(self) -> bytes:
+        """The body's bytes that came since the last call, without transfer framing."""
+        pieces = self._pieces
+        if len(pieces) == 1:
+            data = pieces[0]
+        else:
+            data = b"".join(pieces)
+        pieces.clear()
+        return data
+
+    def release(self) -> None:
+        """The answer is complete: back to the pool if the connection can carry another, else closed."""
+        self._waiting = None
+        assert self.head is not None
+        if self.head.close or self._until_close or self.transport is None:
+            self.abort()
+        else:
+            self._pool.put(self)
+
+    def abort(self) -> None:
+        """Cut the connection at once; the replica sees it and aborts what it was doing."""
+        self._waiting = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def _until_close(self) -> bool:
+        head = self.head
+        return head is not None and not self._chunked and head.content_length is None and head.status != 204
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        waiting = self._waiting
+        if waiting is None:  # nobody asked: whatever this is, it is not the answer to the next request
+            self.abort()
+            return
+        self.got_bytes = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete or self.head is None:
+                if self.head is not None and self._pieces:
+                    waiting.received(self)  # what came before the broken part is good
+                self._fail(f"answered with something that is not HTTP: {error}")
+                return
+            self.head.close = True  # bytes behind a complete answer
+        if self.head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(f"sent more than {MAX_HEAD_BYTES} bytes of headers")
+            return
+        waiting.received(self)
+
+    def eof_received(self) -> bool:
+        return False  # close our side too; connection_lost tells the rest
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._pool.forget(self)
+        waiting = self._waiting
+        if waiting is None:
+            return
+        if exc is None and self._until_close and not self.complete:
+            self.complete = True
+            waiting.received(self)
+        else:
+            self._fail("closed the connection" if exc is None else f"broke the connection: {exc}")
+
+    def _fail(self, why: str) -> None:
+        waiting = self._waiting
+        self.abort()
+        if waiting is not None:
+            waiting.broken(self, why)
+
+    # httptools' side
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        head = self._next_head
+        key = name.lower()
+        if key in _FRAMING:
+            if key == b"content-length":
+                head.content_length = int(value)
+            else:
+                self._chunked = True
+        elif key in _HOP_BY_HOP:
+            head.close = head.close or (key == b"connection" and b"close" in value.lower())
+        elif key != _OURS:
+            if key == b"content-type":
+                head.content_type = value.lower()
+            head.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def on_headers_complete(self) -> None:
+        head = self._next_head
+        head.status = self._parser.get_status_code()
+        if head.status < 200:  # 100 and 103 only announce the answer
+            self._next_head = ResponseHead()
+            return
+        if self._parser.get_http_version() == "1.0":
+            head.close = True
+        self.head = head
+
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = self.head is not None
+
+
+class _Address:
+    """Where a replica listens, and what every request to it carries."""
+
+    __slots__ = ("free", "host", "lines", "port", "tls")
+
+    def __init__(self, replica: Replica) -> None:
+        parts = urlsplit(replica.url)
+        key = f"authorization: Bearer {replica.api_key}\r\n" if replica.api_key else ""
+        self.lines = f"host: {parts.netloc}\r\n{key}".encode()
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.free: list[UpstreamConnection] = []
+
+
+class Pool:
+    """Connections to all replicas. `take` is immediate; `dial` is for when it has none."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._addresses: dict[ReplicaId, _Address] = {}
+        self._dials: set[asyncio.Task[None]] = set()
+
+    def take(self, replica: Replica) -> UpstreamConnection | None:
+        """An idle connection that is still good, the last used first; `None`: dial one."""
+        free = self._address(replica).free
+        oldest = self._clock.monotonic() - IDLE_S
+        while free:
+            connection = free.pop()
+            if connection.idle_since > oldest and connection.transport is not None:
+                connection.reused = True
+                return connection
+            connection.abort()
+        return None
+
+    async def dial(self, replica: Replica) -> UpstreamConnection:
+        """A new connection. Raises `OSError`. Event loops set TCP_NODELAY on what they open."""
+        address = self._address(replica)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: UpstreamConnection(self, replica), address.host, address.port, ssl=address.tls
+        )
+        return connection
+
+    def spawn(self, dial: Coroutine[None, None, None]) -> None:
+        """Run a dial in the background; the pool holds on to it."""
+        task = asyncio.get_running_loop().create_task(dial)
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    def lines(self, replica: Replica) -> bytes:
+        """The header lines that are the replica's own: its host, and its key if it has one."""
+        return self._address(replica).lines
+
+    def put(self, connection: UpstreamConnection) -> None:
+        connection.idle_since = self._clock.monotonic()
+        self._address(connection.replica).free.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        address = self._addresses.get(connection.replica.id)
+        if address is not None and connection in address.free:
+            address.free.remove(connection)
+
+    def expire(self) -> None:
+        """Close what has been idle too long. To be called now and then."""
+        oldest = self._clock.monotonic() - IDLE_S
+        for address in self._addresses.values():
+            for connection in [c for c in address.free if c.idle_since <= oldest]:
+                address.free.remove(connection)
+                connection.abort()
+
+    def close(self) -> None:
+        for address in self._addresses.values():
+            while address.free:
+                address.free.pop().abort()
+
+    def _address(self, replica: Replica) -> _Address:
+        address = self._addresses.get(replica.id)
+        if address is None:
+            address = self._addresses[replica.id] = _Address(replica)
+        return address
+
+    def __repr__(self) -> str:
+        return f"<Pool {', '.join(f'{name}: {len(a.free)} idle' for name, a in self._addresses.items())}>"
