@@ -1,4 +1,4 @@
-"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only `cli` and `app` import it."""
+"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only cli and app import it."""
 
 import re
 from collections.abc import Iterator, Mapping
