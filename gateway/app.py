@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import secrets
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -32,6 +33,7 @@ from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
+from gateway.observability.records import RequestRecord
 from gateway.serving.exchange import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
@@ -56,6 +58,7 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
         self._signals = signals and threading.current_thread() is threading.main_thread()
         self.interrupted = False
+        self._socket: socket.socket
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.interrupted = self.interrupted or sig == signal.SIGINT
@@ -75,15 +78,30 @@ class _Server(uvicorn.Server):
             for sig, handler in old.items():
                 signal.signal(sig, handler)
 
+    def bind(self) -> None:
+        """Open the listening socket. Raises `OSError`, which uvicorn itself would turn into an exit."""
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((self.config.host, self.config.port), family=family, backlog=2048)
+        except OSError as error:
+            where = f"{self.config.host}:{self.config.port}"
+            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from None
+
+    async def serve_bound(self) -> None:
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
     @property
     def port(self) -> int:
         """The port it listens on, also when it was asked for any free one."""
-        port: int = self.servers[0].sockets[0].getsockname()[1]
+        port: int = self._socket.getsockname()[1]
         return port
 
 
 class Gateway:
-    """All parts, wired. `run` serves until a signal or `stop`."""
+    """All parts, wired, the ports open. `run` serves until a signal or `stop`. Raises `OSError` if a port is taken."""
 
     def __init__(
         self,
@@ -108,31 +126,40 @@ class Gateway:
             self.books,
             _policy(config),
             self.pool,
-            Ledger(self.metrics, (self.log.add, self.recent.add)),
+            Ledger(self.metrics, self._listeners()),
             _limits(config),
         )
         self._started_at = self.clock.monotonic()
+        self.stopped = anyio.Event()
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
+        self.public.bind()
+        self.admin.bind()
+        self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
+        self.admin_url = _url(config.admin.host, self.admin.port)
 
     # life
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or `stop`, drain, and leave nothing behind. Ready when `task_status` is told."""
-        async with httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s) as http:
-            async with anyio.create_task_group() as background:
-                background.start_soon(self.watchdog.run)
-                background.start_soon(self._flush_log)
-                background.start_soon(self._expire_pool)
-                background.start_soon(self._poller(http).run)
-                background.start_soon(self.admin.serve)
-                background.start_soon(self._report_start, task_status)
-                await self.public.serve()
-                await self._finish_streams()
-                self.admin.should_exit = True
+        http = httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s, trust_env=False)
+        async with http, anyio.create_task_group() as background:
+            background.start_soon(self.watchdog.run)
+            background.start_soon(self._flush_log)
+            background.start_soon(self._expire_pool)
+            background.start_soon(self._poller(http).run)
+            background.start_soon(self._report_start, task_status)
+            try:
+                async with anyio.create_task_group() as servers:
+                    servers.start_soon(self.admin.serve_bound)
+                    await self.public.serve_bound()
+                    await self._finish_streams()
+                    self.admin.should_exit = True
+            finally:
                 background.cancel_scope.cancel()
-            self.pool.close()
-            self.log.flush()
+        self.pool.close()
+        self.log.flush()
+        self.stopped.set()
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when the streams have finished, or after `drain_timeout_s`."""
@@ -140,12 +167,9 @@ class Gateway:
         self.public.should_exit = True
 
     @property
-    def url(self) -> str:
-        return f"http://{self.config.server.host}:{self.public.port}"
-
-    @property
-    def admin_url(self) -> str:
-        return f"http://{self.config.admin.host}:{self.admin.port}"
+    def interrupted(self) -> bool:
+        """Whether it was Ctrl-C that stopped it."""
+        return self.public.interrupted
 
     async def _report_start(self, task_status: TaskStatus[None]) -> None:
         while not (self.public.started and self.admin.started):
@@ -187,7 +211,7 @@ class Gateway:
             return Front(
                 self.desk,
                 self.watchdog,
-                server_state.connections,
+                server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
                 lambda: f"{prefix}-{next(numbers):x}",
                 lambda: HttpToolsProtocol(config, server_state, app_state),
             )
@@ -196,11 +220,10 @@ class Gateway:
             app,
             host=server.host,
             port=server.port,
-            http=front,
+            http=front,  # type: ignore[arg-type]  # any callable that makes a protocol will do
             lifespan="off",
             log_config=None,
             access_log=False,
-            backlog=2048,
             timeout_graceful_shutdown=max(1, round(server.drain_timeout_s)),
             ssl_certfile=server.tls.cert,
             ssl_keyfile=server.tls.key,
@@ -233,6 +256,11 @@ class Gateway:
         probe = self.config.resilience.probe
         ask = ModelsReader(http).ask
         return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+
+    def _listeners(self) -> list[Callable[[RequestRecord], None]]:
+        """Who hears of a request's end. A request's line is of level `info`."""
+        logged = self.config.logging.level in ("debug", "info")
+        return [self.recent.add, self.log.add] if logged else [self.recent.add]
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()
@@ -267,6 +295,10 @@ class Gateway:
             ttft_p95_s=figures.ttft_p95_s,
             tpot_p50_s=figures.tpot_p50_s,
         )
+
+
+def _url(host: str, port: int, *, tls: bool = False) -> str:
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _policy(config: Config) -> Policy:

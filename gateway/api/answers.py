@@ -10,7 +10,7 @@ from starlette.responses import Response
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, openai_body
 
 CLOSE = {"connection": "close"}
-"""On the public port: the next request of a pooled client shall come in by the front again, not by uvicorn's protocol."""
+"""On the public port: the next request of a pooled client has to come in by the front again, not by uvicorn."""
 
 
 def json_response(value: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

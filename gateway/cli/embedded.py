@@ -30,7 +30,7 @@ def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[list[str]]:
 
 def _urls(child: "subprocess.Popen[str]") -> list[str]:
     assert child.stdout is not None
-    urls = []
+    urls: list[str] = []
     for line in child.stdout:
         if line.strip() == "ready":
             return urls
