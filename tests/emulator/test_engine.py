@@ -1,6 +1,7 @@
 """The engine as its users see it: times, counts and order."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -251,7 +252,7 @@ def test_a_full_cache_preempts_the_last_and_it_still_gets_its_tokens(policy: str
     assert produced(reports) == {"a": 100, "b": 100, "c": 100}
     assert [report.request_id for report in reports if report.finished] == ["a", "b", "c"]
     times = [report.at for report in reports if report.request_id == "a"]
-    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 0.012
+    assert max(later - earlier for earlier, later in pairwise(times)) < 0.012
 
 
 def test_priority_preempts_the_least_important_not_the_last() -> None:
