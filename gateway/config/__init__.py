@@ -73,8 +73,8 @@ def _override(data: dict[str, Any], env: Mapping[str, str], errors: list[str]) -
         keys = name.lower().split("__")
         kind = _kind(keys)
         if kind is None:
-            known = [PREFIX + key.upper().replace(".", "__") for key in _paths(Config, "")]
-            errors.append(f"{variable}: unknown name{did_you_mean(variable.upper(), known)}")
+            known = [key.upper().replace(".", "__") for key in _paths(Config, "")]
+            errors.append(f"{variable}: unknown name{did_you_mean(name.upper(), known, PREFIX)}")
             continue
         value, problems = yaml12.parse(env[variable])
         if takes_text(kind) and not isinstance(value, str | None):

@@ -144,10 +144,10 @@ def default_of(info: msgspec.structs.FieldInfo) -> object:
     return info.default if info.default is not msgspec.NODEFAULT else info.default_factory()
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`, did you mean "x"?`, or nothing when no name is near."""
+def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """`, did you mean "x"?`, the prefix put before it, or nothing when no name is near."""
     near = difflib.get_close_matches(name, list(names), 1)
-    return f', did you mean "{near[0]}"?' if near else ""
+    return f', did you mean "{prefix}{near[0]}"?' if near else ""
 
 
 def takes_text(kind: Any) -> bool:
