@@ -1,0 +1,9 @@
+"""What all tests share: the hypothesis profiles, chosen by `HYPOTHESIS_PROFILE`."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("fast", max_examples=40, deadline=None, derandomize=True)
+settings.register_profile("deep", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
