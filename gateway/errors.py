@@ -2,6 +2,7 @@
 
     GatewayError
     ├── BadRequest 400               the client's mistake
+    │   ├── Unauthorized 401         no key, or a wrong one
     │   ├── NotFound 404             unknown path
     │   │   └── ModelNotFound 404    no replica serves this model
     │   ├── MethodNotAllowed 405
@@ -44,6 +45,11 @@ class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"
     source = "client"
+
+
+class Unauthorized(BadRequest):
+    status = 401
+    code = "invalid_api_key"
 
 
 class NotFound(BadRequest):

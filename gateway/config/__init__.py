@@ -1,4 +1,4 @@
-"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only `cli` and `app` import it."""
+"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only cli and app import it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,33 @@ from typing import Any
 import msgspec
 
 from gateway.config import yaml12
-from gateway.config.keys import NOT_EFFECTIVE, POLICIES, Config, ReplicaConfig, Section, hidden
+from gateway.config.keys import (
+    NOT_EFFECTIVE,
+    POLICIES,
+    Admin,
+    Config,
+    ReplicaConfig,
+    Resilience,
+    Routing,
+    Section,
+    Server,
+    hidden,
+)
 from gateway.config.reader import Invalid, Reader, did_you_mean, takes_text
 
-__all__ = ["POLICIES", "Config", "ConfigErrors", "ReplicaConfig", "ineffective", "load", "public"]
+__all__ = [
+    "POLICIES",
+    "Admin",
+    "Config",
+    "ConfigErrors",
+    "ReplicaConfig",
+    "Resilience",
+    "Routing",
+    "Server",
+    "ineffective",
+    "load",
+    "public",
+]
 
 PREFIX = "GATEWAY_"
 _SERVICE_LINK = re.compile(r"(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_[A-Z]+.*)?)")

@@ -5,7 +5,8 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -33,9 +34,7 @@ class Reader:
 
     def refuse(self, path: str, problem: str) -> Invalid:
         """Note a problem where its value came from: the file, or an environment variable."""
-        names = [
-            name for key, name in self._overridden.items() if path == key or path.startswith((f"{key}.", f"{key}["))
-        ]
+        names = [name for key, name in self._overridden.items() if re.match(rf"{re.escape(key)}(?![^.\[])", path)]
         self.errors.append(f"{names[0] if names else self._source}: {path}: {problem}")
         return Invalid(path)
 
@@ -117,22 +116,21 @@ class Reader:
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError:
-            secret = path.rpartition(".")[2] in SECRETS
-            found = "something else" if secret else got(raw)
-            raise self.refuse(path, f"expected {expected(kind)}, got {found}") from None
+            raise self.refuse(path, f"expected {expected(kind)}, got {self._shown(raw, path)}") from None
+
+    def _shown(self, raw: object, path: str) -> str:
+        return "something else" if path.rpartition(".")[2] in SECRETS else got(raw)
 
     def _expanded(self, text: str, path: str) -> str:
         """The text with each `${NAME}` replaced from the environment; `$${` stands for `${`."""
-        missing = [name for _, name in _REFERENCE.findall(text) if name and name not in self._env]
-        broken = [
-            m.group() for m in _REFERENCE.finditer(text) if not m.group(1) and not re.match(r"\$\{\w+\}", m.group())
-        ]
-        for name in missing:
-            if not broken:
+        before = len(self.errors)
+        for found in _REFERENCE.finditer(text):
+            name = found.group(2)
+            if name is not None and not re.fullmatch(r"\$\{\w+\}", found.group()):
+                self.refuse(path, f"expected ${{NAME}}, got {self._shown(found.group(), path)}")
+            elif name is not None and name not in self._env:
                 self.refuse(path, f"the environment has no {name}")
-        if broken:
-            self.refuse(path, f"expected ${{NAME}}, got {got(broken[0])}")
-        if missing or broken:
+        if len(self.errors) > before:
             raise Invalid(path)
         return _REFERENCE.sub(lambda m: "${" if m.group(1) else self._env[m.group(2)], text)
 
@@ -155,9 +153,9 @@ def takes_text(kind: Any) -> bool:
     """Whether a string, and not only a word out of a list, is a right value."""
     if get_origin(kind) is Annotated:
         return takes_text(get_args(kind)[0])
-    return kind is str or any(
-        takes_text(part) for part in get_args(kind) if part is not kind and get_origin(kind) is not Literal
-    )
+    if get_origin(kind) in (Union, UnionType):
+        return any(map(takes_text, get_args(kind)))
+    return kind is str
 
 
 def expected(kind: Any) -> str:

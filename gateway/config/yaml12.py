@@ -1,8 +1,8 @@
-"""YAML as people mean it: `off` is a word and not `false`, `1:30` is text and not 90, and a key that stands twice is an error."""
+"""YAML as people mean it: `off` is a word and not `false`, `1:30` is text and not 90, a key stands only once."""
 
 import re
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -12,11 +12,11 @@ _SCALARS = (
     ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 )
-"""The scalars of YAML 1.2's core schema (yaml.org/spec/1.2.2, 10.3) but hex, octal, infinity and NaN, which are text here."""
+"""The scalars of YAML 1.2's core schema (yaml.org/spec/1.2.2, 10.3) but hex, octal, infinity, NaN."""
 
 
 def parse(text: str) -> tuple[object, list[str]]:
-    """The plain data, and what is wrong with the text, each as `line L, column C: problem`; without data if it is not YAML."""
+    """The plain data, and what is wrong with the text, as `line L, column C: problem`; no data if it is not YAML."""
     loader = _Loader(text)
     try:
         return loader.get_single_data(), loader.errors
@@ -34,8 +34,6 @@ def _at(mark: yaml.Mark | None, problem: str) -> str:
 class _Loader(yaml.SafeLoader):
     """Gathers keys that stand twice in `errors`; the last one wins."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def __init__(self, text: str) -> None:
         self.errors: list[str] = []
         super().__init__(text)
@@ -50,5 +48,6 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {}  # its own: the base class keeps YAML 1.1
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)

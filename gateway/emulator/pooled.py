@@ -3,6 +3,8 @@
 Each goes through the engine as a prompt with one token to generate, so it costs what its prompt costs.
 """
 
+import struct
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,7 @@ class PooledBody(msgspec.Struct):
     input: str | list[str | int | list[int]] | None = None
     messages: list[dict[str, Any]] | None = None
     dimensions: int | None = None
+    encoding_format: str | None = None
     text_1: str | list[str] | None = None
     text_2: str | list[str] | None = None
     queries: str | list[str] | None = None
@@ -118,6 +121,11 @@ def _number(model: str, prompt: tuple[int, ...], at: int) -> float:
     return xxhash.xxh3_64_intdigest(model.encode() + tokens.id_bytes(prompt), seed=at) / 2**64
 
 
+def _base64(vector: list[float]) -> str:
+    """Little-endian 32-bit floats, which OpenAI's SDK asks for unless told otherwise."""
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
 def _vectors(path: str, shape: Pooled, body: PooledBody) -> Json:
     ask, size = shape.ask, body.dimensions or DIMENSIONS
     data: list[Json] = []
@@ -131,7 +139,8 @@ def _vectors(path: str, shape: Pooled, body: PooledBody) -> Json:
         elif path == "/pooling":
             data.append({"index": index, "object": "pooling", "data": vector})
         else:
-            data.append({"index": index, "object": "embedding", "embedding": vector})
+            embedding = _base64(vector) if body.encoding_format == "base64" else vector
+            data.append({"index": index, "object": "embedding", "embedding": embedding})
     prefix = {"/classify": "classify", "/pooling": "pool"}.get(path, "embd")
     return shape.listed(prefix, data)
 

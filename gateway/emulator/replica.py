@@ -34,13 +34,18 @@ class ReplicaSettings:
 
 
 class Replica:
-    """Serves from `start` to `stop`. Counts are of inference requests; probes and scrapes are only in `paths_seen`."""
+    """Serves from `start` to `stop`.
+
+    Counts are of inference requests, and requests_seen = running + completed + aborted + refused: a request that the
+    client left or a fault cut is aborted; one with a mistake in it is refused. Probes are in `paths_seen` only.
+    """
 
     def __init__(self, settings: ReplicaSettings, host: str, port: int) -> None:
         self.settings = settings
         self.requests_seen = 0
         self.completed = 0
         self.aborted = 0
+        self.refused = 0
         self.running = 0
         self.paths_seen: Counter[str] = Counter()
         self.recent: deque[Request] = deque(maxlen=_RECENT)
@@ -166,7 +171,8 @@ class Replica:
             self.begun()
             misbehave.arrive(fault, connection, request, self.ended)
         else:
-            routes.answer(self, connection, request, fault)
+            handed_over = routes.answer(self, connection, request, fault)
+            self.refused += inference and not handed_over
         self._changed()
 
     def run(self, connection: Connection, shape: Shape, fault: Fault | None) -> None:
@@ -203,6 +209,7 @@ class Replica:
             "requests_seen": self.requests_seen,
             "completed": self.completed,
             "aborted": self.aborted,
+            "refused": self.refused,
             "running": self.running,
             "connections": self.connections,
             "engine": {"running": engine.running, "waiting": engine.waiting, "kv_usage": engine.kv_usage},

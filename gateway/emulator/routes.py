@@ -39,8 +39,8 @@ _GETS = frozenset(("/health", "/ping", "/load", "/version", "/metrics", "/metric
 _VERSION = "0.32.0"
 
 
-def answer(replica: "Replica", connection: Connection, request: Request, fault: Fault | None) -> None:
-    """Answer now, or hand the request to the engine."""
+def answer(replica: "Replica", connection: Connection, request: Request, fault: Fault | None) -> bool:
+    """Answer now, or hand the request to the engine; whether it was handed over."""
     path = request.path
     key = replica.settings.api_key
     if key is not None and path.startswith("/v1/") and request.header("authorization") != f"Bearer {key}":
@@ -52,7 +52,8 @@ def answer(replica: "Replica", connection: Connection, request: Request, fault: 
     elif path in _GETS:
         _get(replica, connection, path)
     else:
-        _post(replica, connection, request, fault)
+        return _post(replica, connection, request, fault)
+    return False
 
 
 def _methods(path: str) -> tuple[str, ...]:
@@ -94,17 +95,18 @@ def _models(replica: "Replica") -> dict[str, Any]:
     return {"object": "list", "data": entries}
 
 
-def _post(replica: "Replica", connection: Connection, request: Request, fault: Fault | None) -> None:
+def _post(replica: "Replica", connection: Connection, request: Request, fault: Fault | None) -> bool:
     ident = request.header("x-request-id") or uuid.uuid4().hex
     try:
         if request.path in _AT_ONCE:
             connection.respond(200, _json(_at_once(replica, request)), headers={"x-request-id": ident})
-            return
+            return False
         shape = _shape(replica, request, ident)
     except Refusal as refusal:
         connection.respond(refusal.status, _refused(request.path, refusal), headers={"x-request-id": ident})
-        return
+        return False
     replica.run(connection, shape, fault)
+    return True
 
 
 def _refused(path: str, refusal: Refusal) -> bytes:

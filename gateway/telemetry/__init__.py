@@ -1,1 +1,1 @@
-
+"""Background readers: they ask replicas how they are, and only publish. Nothing reads a reader."""

@@ -3,8 +3,11 @@
 from typing import Any
 
 import httpx
+import openai
 import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
 
+from gateway.emulator.expected import expected_text
 from gateway.emulator.fleet import Fleet
 from tests.emulator.peer import chat
 
@@ -99,6 +102,33 @@ async def test_the_request_id_is_in_header_and_body(client: httpx.AsyncClient) -
     ):
         answer = await client.post(path, json=body, headers={"x-request-id": "mine"})
         assert (answer.headers["x-request-id"], answer.json()["id"]) == ("mine", ident)
+
+
+async def test_refused_requests_are_counted(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    """Seen and refused, neither completed nor aborted."""
+    await client.post(CHAT, json={})
+    replica = fleet.replica(0)
+    assert (replica.requests_seen, replica.refused, replica.completed, replica.aborted) == (1, 1, 0, 0)
+
+
+async def test_the_openai_sdk_understands_it(fleet: Fleet) -> None:
+    """Chat, stream, tools, completions, responses, embeddings and models, through the SDK's own types."""
+    message: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
+    async with openai.AsyncOpenAI(base_url=f"{fleet.urls[0]}/v1", api_key="none", max_retries=0) as sdk:
+        whole = await sdk.chat.completions.create(model="emulated", messages=[message], max_tokens=20)
+        assert whole.choices[0].message.content == expected_text("hello", 20)
+        stream = await sdk.chat.completions.create(model="emulated", messages=[message], max_tokens=20, stream=True)
+        pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
+        assert "".join(pieces) == expected_text("hello", 20)
+        text = await sdk.completions.create(model="emulated", prompt="hello", max_tokens=5)
+        assert text.choices[0].text == expected_text("hello", 5, path="/v1/completions")
+        response = await sdk.responses.create(model="emulated", input="hello", max_output_tokens=20)
+        assert response.output_text == expected_text("hello", 20)
+        vectors = await sdk.embeddings.create(model="emulated", input=["a", "b"])
+        assert len(vectors.data[1].embedding) == 16
+        assert [model.id async for model in sdk.models.list()] == ["emulated"]
+        with pytest.raises(openai.NotFoundError):
+            await sdk.chat.completions.create(model="nope", messages=[message])
 
 
 async def test_tokenize_and_detokenize_round_trip(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,33 @@
+# make run | test | check | lock | demo — needs only Python 3.11 or later with venv, and make.
+VENV ?= .venv
+BIN := $(VENV)/bin
+NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0])
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>&- && echo $$p && exit; done; echo python3)
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate pyproject.toml
+
+.PHONY: run test check lock demo
+run: $(VENV)/.runtime  ## serve; without CONFIG=FILE with an embedded fleet of emulated replicas
+	$(BIN)/gateway serve $(if $(CONFIG),-c $(CONFIG))
+
+demo: $(VENV)/.runtime  ## serve, emulated fleet, live traffic and a hot GPU, on a dashboard
+	$(BIN)/gateway demo
+
+test: check  ## lint, types, import rules, then the whole suite
+	$(BIN)/pytest -n auto
+
+check: $(VENV)/.dev  ## lint, types and import rules
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --verbose
+
+lock: $(VENV)/.dev  ## pin anew what is installed by run, test and the image
+	$(BIN)/pip install -q uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+
+$(BIN)/python:
+	$(PYTHON) -c '$(NEW_ENOUGH)' && $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock -e . && touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.lock -e . && touch $@ $(VENV)/.runtime

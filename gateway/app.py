@@ -1,0 +1,318 @@
+"""The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
+
+import contextlib
+import itertools
+import secrets
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import anyio
+import anyio.to_thread
+import httpx
+import uvicorn
+from anyio.abc import TaskStatus
+from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway import __version__
+from gateway.api import admin_app, public_app
+from gateway.api.dashboard import DashboardState, ReplicaRow
+from gateway.clock import Clock, SystemClock
+from gateway.config import Config, public
+from gateway.core.books import Books
+from gateway.core.fleet import Board
+from gateway.core.policies import POLICIES, Policy
+from gateway.core.types import FleetSnapshot, ReplicaView
+from gateway.observability.access_log import AccessLog
+from gateway.observability.ledger import Ledger
+from gateway.observability.metrics import Metrics
+from gateway.observability.recent import Recent
+from gateway.observability.records import RequestRecord
+from gateway.serving.exchange import Desk, Limits
+from gateway.serving.front import Front
+from gateway.serving.upstream import Pool
+from gateway.serving.watchdog import Watchdog
+from gateway.telemetry.models import ModelsReader, no_answer
+from gateway.telemetry.poller import Poller
+
+LOG_FLUSH_S = 0.2
+"""How long a log line may wait: writing each by itself would cost the hot path a system call."""
+
+POOL_EXPIRE_S = 1.0
+
+LAST_WORDS_S = 1.0
+"""After the drain: how long the error events of cut streams may take to leave."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells of a stop before it begins, and leaves the signal at that."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None], *, signals: bool) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._signals = signals and threading.current_thread() is threading.main_thread()
+        self.interrupted = False
+        self._socket: socket.socket
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        self._stopping()
+        super().handle_exit(sig, frame)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal again at the end, before the log is written and the pool closed.
+        if not self._signals:
+            yield
+            return
+        old = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in old.items():
+                signal.signal(sig, handler)
+
+    def bind(self) -> None:
+        """Open the listening socket. Raises `OSError`, which uvicorn itself would turn into an exit."""
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((self.config.host, self.config.port), family=family, backlog=2048)
+        except OSError as error:
+            where = f"{self.config.host}:{self.config.port}"
+            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from None
+
+    async def serve_bound(self) -> None:
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when it was asked for any free one."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+
+class Gateway:
+    """All parts, wired, the ports open. `run` serves until a signal or `stop`. Raises `OSError` if a port is taken."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        write_log: Callable[[bytes], object] = sys.stdout.buffer.write,
+        signals: bool = True,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
+        self.books = Books()
+        self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
+        self.log = AccessLog(write_log)
+        self.recent = Recent(self.clock.monotonic)
+        self.pool = Pool(self.clock)
+        self.watchdog = Watchdog(self.clock)
+        self.desk = Desk(
+            self.clock,
+            self.board,
+            self.books,
+            _policy(config),
+            self.pool,
+            Ledger(self.metrics, self._listeners()),
+            _limits(config),
+        )
+        self._started_at = self.clock.monotonic()
+        self.stopped = anyio.Event()
+        self.public = self._public_server(signals)
+        self.admin = self._admin_server()
+        self.public.bind()
+        self.admin.bind()
+        self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
+        self.admin_url = _url(config.admin.host, self.admin.port)
+
+    # life
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until a signal or `stop`, drain, and leave nothing behind. Ready when `task_status` is told."""
+        http = httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s, trust_env=False)
+        async with http, anyio.create_task_group() as background:
+            background.start_soon(self.watchdog.run)
+            background.start_soon(self._flush_log)
+            background.start_soon(self._expire_pool)
+            background.start_soon(self._poller(http).run)
+            background.start_soon(self._report_start, task_status)
+            try:
+                async with anyio.create_task_group() as servers:
+                    servers.start_soon(self.admin.serve_bound)
+                    await self.public.serve_bound()
+                    await self._finish_streams()
+                    self.admin.should_exit = True
+            finally:
+                background.cancel_scope.cancel()
+        self.pool.close()
+        self.log.flush()
+        self.stopped.set()
+
+    def stop(self) -> None:
+        """Begin to drain; `run` returns when the streams have finished, or after `drain_timeout_s`."""
+        self.desk.draining = True
+        self.public.should_exit = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was Ctrl-C that stopped it."""
+        return self.public.interrupted
+
+    async def _report_start(self, task_status: TaskStatus[None]) -> None:
+        while not (self.public.started and self.admin.started):
+            await anyio.sleep(0.01)
+        task_status.started()
+
+    async def _finish_streams(self) -> None:
+        """The drain is over: what is still open ends with an error event."""
+        fronts = [front for front in self.public.server_state.connections if isinstance(front, Front)]
+        for front in fronts:
+            front.drain()
+        with anyio.move_on_after(LAST_WORDS_S):
+            while self.public.server_state.connections:
+                await anyio.sleep(0.01)
+
+    async def _flush_log(self) -> None:
+        while True:
+            await anyio.sleep(LOG_FLUSH_S)
+            await anyio.to_thread.run_sync(self.log.flush)
+
+    async def _expire_pool(self) -> None:
+        while True:
+            await anyio.sleep(POOL_EXPIRE_S)
+            self.pool.expire()
+
+    # parts
+
+    def _public_server(self, signals: bool) -> "_Server":
+        server = self.config.server
+        prefix, numbers = secrets.token_hex(4), itertools.count(1)
+        app = public_app(self.board, draining=lambda: self.desk.draining)
+
+        def front(
+            config: uvicorn.Config,
+            server_state: ServerState,
+            app_state: dict[str, object],
+            _loop: object = None,
+        ) -> Front:
+            return Front(
+                self.desk,
+                self.watchdog,
+                server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
+                lambda: f"{prefix}-{next(numbers):x}",
+                lambda: HttpToolsProtocol(config, server_state, app_state),
+            )
+
+        config = uvicorn.Config(
+            app,
+            host=server.host,
+            port=server.port,
+            http=front,  # type: ignore[arg-type]  # any callable that makes a protocol will do
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(1, round(server.drain_timeout_s)),
+            ssl_certfile=server.tls.cert,
+            ssl_keyfile=server.tls.key,
+            ssl_ca_certs=server.tls.client_ca,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if server.tls.client_ca else ssl.CERT_NONE,
+        )
+        return _Server(config, self.stop, signals=signals)
+
+    def _admin_server(self) -> "_Server":
+        admin = self.config.admin
+        app = admin_app(
+            render_metrics=self.metrics.render,
+            state=self._state,
+            config=lambda: public(self.config),
+            token=admin.token,
+        )
+        config = uvicorn.Config(
+            app,
+            host=admin.host,
+            port=admin.port,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+        return _Server(config, lambda: None, signals=False)
+
+    def _poller(self, http: httpx.AsyncClient) -> Poller:
+        probe = self.config.resilience.probe
+        ask = ModelsReader(http).ask
+        return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+
+    def _listeners(self) -> list[Callable[[RequestRecord], None]]:
+        """Who hears of a request's end. A request's line is of level `info`."""
+        logged = self.config.logging.level in ("debug", "info")
+        return [self.recent.add, self.log.add] if logged else [self.recent.add]
+
+    def _state(self) -> DashboardState:
+        total = self.recent.figures()
+        return DashboardState(
+            version=__version__,
+            policy=self.desk.policy.name,
+            uptime_s=self.clock.monotonic() - self._started_at,
+            draining=self.desk.draining,
+            in_flight=self.books.total_in_flight(),
+            requests=total.requests,
+            failures=total.failures,
+            requests_per_s=total.requests_per_s,
+            tokens_per_s=total.tokens_per_s,
+            ttft_p50_s=total.ttft_p50_s,
+            ttft_p95_s=total.ttft_p95_s,
+            replicas=[self._row(view) for view in self.board.current.replicas],
+        )
+
+    def _row(self, view: ReplicaView) -> ReplicaRow:
+        figures = self.recent.figures(view.id)
+        return ReplicaRow(
+            name=view.id,
+            url=view.replica.url,
+            state=view.state.value,
+            models=sorted(view.models) if view.models is not None else None,
+            in_flight=self.books[view.id].in_flight,
+            requests=figures.requests,
+            failures=figures.failures,
+            requests_per_s=figures.requests_per_s,
+            tokens_per_s=figures.tokens_per_s,
+            ttft_p50_s=figures.ttft_p50_s,
+            ttft_p95_s=figures.ttft_p95_s,
+            tpot_p50_s=figures.tpot_p50_s,
+        )
+
+
+def _url(host: str, port: int, *, tls: bool = False) -> str:
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _policy(config: Config) -> Policy:
+    return POLICIES[config.routing.policy](**config.routing.parameters)
+
+
+def _limits(config: Config) -> Limits:
+    resilience = config.resilience
+    return Limits(
+        connect_timeout_s=resilience.connect_timeout_s,
+        first_token_timeout_s=resilience.first_token_timeout_s,
+        idle_timeout_s=resilience.idle_timeout_s,
+        request_read_timeout_s=config.server.request_read_timeout_s,
+        max_attempts=resilience.max_attempts,
+        max_body_bytes=config.server.max_body_bytes,
+        classes=frozenset(config.admission.classes),
+    )

@@ -1,0 +1,38 @@
+"""An emulated fleet as a child process: it does not share the gateway's loop, and it ends with the gateway."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+STOP_TIMEOUT_S = 3.0
+
+
+@contextlib.contextmanager
+def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[list[str]]:
+    """The URLs of a running fleet, which is stopped on the way out. Raises `RuntimeError` if it does not start."""
+    command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent"]
+    options = ["--replicas", str(replicas), "--port", "0", "--speed", str(speed)]
+    # A session of its own: Ctrl-C on the terminal stops the gateway, which lets its streams finish first.
+    child = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield _urls(child)
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+def _urls(child: "subprocess.Popen[str]") -> list[str]:
+    assert child.stdout is not None
+    urls: list[str] = []
+    for line in child.stdout:
+        if line.strip() == "ready":
+            return urls
+        urls.extend(word for word in line.split() if word.startswith("http://"))
+    raise RuntimeError(f"the emulated fleet did not start (exit code {child.wait()})")
