@@ -73,6 +73,8 @@ _chat = msgspec.json.Decoder(_Chat)
 _completion = msgspec.json.Decoder(_Completion)
 _response = msgspec.json.Decoder(_Response)
 _message = msgspec.json.Decoder(_Message)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 _Body = TypeVar("_Body")
 _AT = re.compile(r" - at `\$\.?(.*)`$")
@@ -112,13 +114,13 @@ def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes | None]:
             return chat, _system_part(chat.messages)
         case Shape.MESSAGE:
             message = _decode(_message, body)
-            return message, bytes(message.system) or _system_part(message.messages)
+            return message, _said(message.system) or _system_part(message.messages)
         case Shape.RESPONSE:
             response = _decode(_response, body)
-            return response, (response.instructions or "").encode() or bytes(response.input)[:HEAD_BYTES]
+            return response, (response.instructions or "").encode() or _said(response.input)[:HEAD_BYTES]
         case Shape.COMPLETION:
             completion = _decode(_completion, body)
-            return completion, bytes(completion.prompt)[:HEAD_BYTES]
+            return completion, _said(completion.prompt)[:HEAD_BYTES]
         case _:
             return _decode(_plain, body), None
 
@@ -132,15 +134,21 @@ def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
         missing = _MISSING.search(message)
         path = ".".join(part for part in (at and at[1], missing and missing[1]) if part)
         raise BadRequest(message.replace("`$.", "`").replace("`$`", "the body"), param=path or None) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
 
 
 def _system_part(messages: list[_Turn]) -> bytes:
-    system = b"".join(bytes(turn.content) for turn in messages if turn.role in SYSTEM_ROLES)
-    return system or (bytes(messages[0].content)[:HEAD_BYTES] if messages else b"")
+    system = b"".join(_said(turn.content) for turn in messages if turn.role in SYSTEM_ROLES)
+    return system or next((said for turn in messages if (said := _said(turn.content))), b"")[:HEAD_BYTES]
+
+
+def _said(prompt: msgspec.Raw) -> bytes:
+    """The bytes of a prompt; none for one that is there but empty, or all who send such a one would share a key."""
+    said = bytes(prompt)
+    return b"" if said in (b"null", b'""', b"[]") else said
 
 
 def _key(model: str | None, prompt: bytes | None) -> int | None:
@@ -152,10 +160,10 @@ def _key(model: str | None, prompt: bytes | None) -> int | None:
 def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     """The body with `stream_options.include_usage` set; every other value keeps its bytes."""
     if not has_options and b'"stream_options"' not in body:
-        start = body.index(b"{") + 1
-        return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    options = msgspec.json.decode(fields["stream_options"], type=dict[str, msgspec.Raw] | None) or {}
+        end = body.rindex(b"}")  # of two equal names the last counts: here it is ours, however the other is spelt
+        return b'%b,"stream_options":{"include_usage":true}%b' % (body[:end], body[end:])
+    fields = _decode(_fields, body)
+    options = _decode(_options, bytes(fields.get("stream_options", b"null"))) or {}
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)
