@@ -40,6 +40,7 @@ class RequestHead:
         "keep_alive",
         "lines",
         "method",
+        "named",
         "request_id",
         "url",
     )
@@ -54,6 +55,8 @@ class RequestHead:
         self.chunked = False
         self.continues = False
         self.content_type = b""
+        self.named = b""
+        """Headers that `Connection` names: they are meant for this hop only."""
         self.request_id: str | None = None
         self.class_: str | None = None
 
@@ -92,11 +95,11 @@ class RequestHead:
         elif key == b"x-request-id" and len(value) <= _MAX_REQUEST_ID and value.isascii():
             self.request_id = value.decode()
         elif key == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            self._drop_named(value)
+            self.named += b"," + value
 
-    def _drop_named(self, value: bytes) -> None:
-        """`Connection` may name more headers that are meant for this hop only."""
-        named = tuple(token.strip().lower() + b":" for token in value.split(b","))
+    def drop_named(self) -> None:
+        """Only once all lines are there: `Connection` may come before those that it names."""
+        named = tuple(token.strip().lower() + b":" for token in self.named.split(b","))
         self.lines = [line for line in self.lines if not line.lower().startswith(named)]
 
 
@@ -117,6 +120,8 @@ def read_head(data: bytes) -> RequestHead:
     head.method = parser.get_method()
     head.http10 = parser.get_http_version() == "1.0"
     head.keep_alive = parser.should_keep_alive()
+    if head.named:
+        head.drop_named()
     return head
 
 
