@@ -47,6 +47,11 @@ class ResponseHead:
         self.content_length: int | None = None
         self.close = False
 
+    @property
+    def has_body(self) -> bool:
+        """Whether there may be one, whatever its framing says: RFC 9112, 6.3."""
+        return self.status not in (204, 304)
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to a replica; carries one request at a time. It never closes only its sending half: vLLM takes
@@ -115,7 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def _until_close(self) -> bool:
         head = self.head
-        return head is not None and not self._chunked and head.content_length is None and head.status != 204
+        return head is not None and not self._chunked and head.content_length is None and head.has_body
 
     # asyncio's side
 
