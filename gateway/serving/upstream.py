@@ -172,6 +172,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # httptools' side
 
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise httptools.HttpParserError("more than one answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         head = self._next_head
         key = name.lower()
