@@ -109,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.head.close or self._until_close or self.transport is None:
             self.abort()
         else:
+            self.transport.resume_reading()  # its last client may have been slow
             self._pool.put(self)
 
     def abort(self) -> None:
