@@ -4,6 +4,7 @@ import hashlib
 import socket
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from gateway.config import Resilience
@@ -52,36 +53,42 @@ async def read_to(client: Client, harness: Running, size: int) -> "hashlib._Hash
 @pytest.mark.slow
 async def test_a_stream_waits_for_its_reader() -> None:
     """The replica's writes stall, the gateway holds next to nothing, and in the end every byte is there."""
-    async with scripted(send_bytes=1 << 16) as peers, running(config_for(peers.urls)) as harness:
-        async with connect(harness.port, receive_bytes=1 << 16) as client:
-            client.post(chat(stream=True))
-            call = await peers.call()
-            call.send(SSE + chunked(EVENT) * EVENTS)
-            await stalled(harness, call)
-            call.send(chunked(token("", "stop"), DONE) + LAST)
-            assert (await client.head()).status == 200
-            got = 0
-            while piece := await client.chunk():
-                # Events may be joined into one chunk, never cut.
-                assert piece.replace(EVENT, b"") in (b"", token("", "stop"), DONE, token("", "stop") + DONE)
-                got += len(piece)
-            assert got == EVENTS * len(EVENT) + len(token("", "stop") + DONE)
-            (record,) = await harness.settled(1)
-            assert record["status"] == 200
+    async with (
+        scripted(send_bytes=1 << 16) as peers,
+        running(config_for(peers.urls)) as harness,
+        connect(harness.port, receive_bytes=1 << 16) as client,
+    ):
+        client.post(chat(stream=True))
+        call = await peers.call()
+        call.send(SSE + chunked(EVENT) * EVENTS)
+        await stalled(harness, call)
+        call.send(chunked(token("", "stop"), DONE) + LAST)
+        assert (await client.head()).status == 200
+        got = 0
+        while piece := await client.chunk():
+            # Events may be joined into one chunk, never cut.
+            assert piece.replace(EVENT, b"") in (b"", token("", "stop"), DONE, token("", "stop") + DONE)
+            got += len(piece)
+        assert got == EVENTS * len(EVENT) + len(token("", "stop") + DONE)
+        (record,) = await harness.settled(1)
+        assert record["status"] == 200
 
 
 @pytest.mark.slow
 async def test_a_whole_answer_waits_for_its_reader() -> None:
     """The same for an answer that is not streamed."""
-    async with scripted(send_bytes=1 << 16) as peers, running(config_for(peers.urls)) as harness:
-        async with connect(harness.port, receive_bytes=1 << 16) as client:
-            body = b"".join(b"%015d\n" % number for number in range(EVENTS * 1000))
-            client.post(chat())
-            call = await peers.call()
-            call.send(sized(body))
-            await stalled(harness, call)
-            assert (await client.head()).header("content-length") == str(len(body))
-            assert (await read_to(client, harness, len(body))).digest() == hashlib.sha256(body).digest()
+    async with (
+        scripted(send_bytes=1 << 16) as peers,
+        running(config_for(peers.urls)) as harness,
+        connect(harness.port, receive_bytes=1 << 16) as client,
+    ):
+        body = b"".join(b"%015d\n" % number for number in range(EVENTS * 1000))
+        client.post(chat())
+        call = await peers.call()
+        call.send(sized(body))
+        await stalled(harness, call)
+        assert (await client.head()).header("content-length") == str(len(body))
+        assert (await read_to(client, harness, len(body))).digest() == hashlib.sha256(body).digest()
 
 
 def narrow(front: Front) -> None:
@@ -102,53 +109,59 @@ async def fill(harness: Running, call: Call) -> bytes:
             call.send(chunked(piece))
             sent += piece
             for _ in range(10):  # the gateway reads in a round of this same loop
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
     assert not front.paused
     return sent
 
 
 async def test_an_answer_that_ends_behind_a_slow_reader() -> None:
     """Its last read fills the client's buffer: the replica's connection carries the next request as ever."""
-    async with scripted() as peers, running(config_for(peers.urls)) as harness:
-        async with connect(harness.port, receive_bytes=4096) as slow:
-            slow.post(chat())
-            call = await peers.call()
-            body = await fill(harness, call)
-            last = b"y" * (100 << 10)
-            call.send(chunked(last) + LAST)
-            await harness.settled(1)
-            assert front_of(harness).paused
-            async with connect(harness.port) as client:
-                client.post(chat())
-                second = await peers.call()
-                assert second.connection is call.connection
-                second.send(sized(b"{}"))
-                assert (await client.response()).body == b"{}"
-            assert (await slow.response()).body == body + last
+    async with (
+        scripted() as peers,
+        running(config_for(peers.urls)) as harness,
+        connect(harness.port, receive_bytes=4096) as slow,
+    ):
+        slow.post(chat())
+        call = await peers.call()
+        body = await fill(harness, call)
+        last = b"y" * (100 << 10)
+        call.send(chunked(last) + LAST)
+        await harness.settled(1)
+        assert front_of(harness).paused
+        async with connect(harness.port) as client:
+            client.post(chat())
+            second = await peers.call()
+            assert second.connection is call.connection
+            second.send(sized(b"{}"))
+            assert (await client.response()).body == b"{}"
+        assert (await slow.response()).body == body + last
 
 
 async def test_a_second_request_waits_for_the_first_answers_reader() -> None:
     """A client sends one request behind the other and reads nothing: the second does not begin, or its answer would
     pile up behind the first one."""
-    async with scripted() as peers, running(config_for(peers.urls)) as harness:
-        async with connect(harness.port, receive_bytes=4096) as slow:
-            slow.post(chat("first"))
-            slow.post(chat("second"))
-            call = await peers.call()
-            body = await fill(harness, call)
-            last = b"y" * (100 << 10)
-            call.send(chunked(last) + LAST)
-            await harness.settled(1)
-            async with connect(harness.port) as client:
-                client.post(chat("third"))
-                third = await peers.call()
-                assert b"third" in third.body
-                third.send(sized(b"{}"))
-                await client.response()
-            assert (await slow.response()).body == body + last
-            second = await peers.call()
-            second.send(sized(b"2"))
-            assert (await slow.response()).body == b"2"
+    async with (
+        scripted() as peers,
+        running(config_for(peers.urls)) as harness,
+        connect(harness.port, receive_bytes=4096) as slow,
+    ):
+        slow.post(chat("first"))
+        slow.post(chat("second"))
+        call = await peers.call()
+        body = await fill(harness, call)
+        last = b"y" * (100 << 10)
+        call.send(chunked(last) + LAST)
+        await harness.settled(1)
+        async with connect(harness.port) as client:
+            client.post(chat("third"))
+            third = await peers.call()
+            assert b"third" in third.body
+            third.send(sized(b"{}"))
+            await client.response()
+        assert (await slow.response()).body == body + last
+        second = await peers.call()
+        second.send(sized(b"2"))
+        assert (await slow.response()).body == b"2"
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
@@ -165,7 +178,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
                 while not front.paused:
                     await anyio.sleep(0.001)
             for _ in range(2000):  # rounds of the loop, each enough for a request and its answer
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 assert front.transport.get_write_buffer_size() < 256 << 10
             for _ in range(count):
                 assert (await client.response()).status == 400
@@ -177,28 +190,34 @@ async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
 async def test_a_client_that_never_reads_is_cut(stream: bool) -> None:
     """After the idle time-out both connections end, and the record says who was too slow."""
     resilience = Resilience(idle_timeout_s=0.3)
-    async with scripted() as peers, running(config_for(peers.urls, resilience=resilience)) as harness:
-        async with connect(harness.port, receive_bytes=4096) as client:
-            client.post(chat(stream=stream))
-            call = await peers.call()
-            call.send(SSE + chunked(EVENT) * EVENTS if stream else sized(EVENT * EVENTS))
-            await call.left()
-            (record,) = await harness.settled(1)
-            assert (record["status"], record["disconnected"]) == (499, "streaming")
-            assert record["error"] == "the client did not read for too long"
-            assert len(await client.rest()) < EVENTS * len(EVENT)
+    async with (
+        scripted() as peers,
+        running(config_for(peers.urls, resilience=resilience)) as harness,
+        connect(harness.port, receive_bytes=4096) as client,
+    ):
+        client.post(chat(stream=stream))
+        call = await peers.call()
+        call.send(SSE + chunked(EVENT) * EVENTS if stream else sized(EVENT * EVENTS))
+        await call.left()
+        (record,) = await harness.settled(1)
+        assert (record["status"], record["disconnected"]) == (499, "streaming")
+        assert record["error"] == "the client did not read for too long"
+        assert len(await client.rest()) < EVENTS * len(EVENT)
 
 
 async def test_a_client_that_never_reads_its_last_bytes() -> None:
     """The answer is complete and the client does not fetch it: its connection does not stay for ever."""
     resilience = Resilience(idle_timeout_s=0.3)
-    async with scripted() as peers, running(config_for(peers.urls, resilience=resilience)) as harness:
-        async with connect(harness.port, receive_bytes=4096) as client:
-            client.post(chat(), CHAT, "connection: close")
-            call = await peers.call()
-            await fill(harness, call)
-            call.send(chunked(b"y" * (100 << 10)) + LAST)
-            await harness.settled(1)
-            with anyio.fail_after(10):
-                while harness.gateway.public.server_state.connections:
-                    await anyio.sleep(0.005)
+    async with (
+        scripted() as peers,
+        running(config_for(peers.urls, resilience=resilience)) as harness,
+        connect(harness.port, receive_bytes=4096) as client,
+    ):
+        client.post(chat(), CHAT, "connection: close")
+        call = await peers.call()
+        await fill(harness, call)
+        call.send(chunked(b"y" * (100 << 10)) + LAST)
+        await harness.settled(1)
+        with anyio.fail_after(10):
+            while harness.gateway.public.server_state.connections:
+                await anyio.sleep(0.005)
