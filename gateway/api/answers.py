@@ -30,14 +30,18 @@ async def gateway_error(request: Request, error: Exception) -> Response:
 
 
 async def http_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for what its router refuses: unknown paths and wrong methods."""
+    """Starlette's handler for what its router refuses: unknown paths and wrong methods, of which OPTIONS is none."""
     assert isinstance(error, HTTPException)
     path = request.url.path
+    headers = {**CLOSE, **(error.headers or {})}
     told: GatewayError
     if error.status_code == 404:
         told = NotFound(f"there is nothing at {path}")
     elif error.status_code == 405:
+        headers["allow"] = ", ".join(sorted({*headers.get("allow", "").split(", "), "OPTIONS"} - {""}))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
         told = MethodNotAllowed(f"{request.method} is not allowed at {path}")
     else:
         told = BadRequest(str(error.detail))
-    return error_response(told, {**CLOSE, **(error.headers or {})})
+    return error_response(told, headers)

@@ -17,6 +17,8 @@ from gateway.errors import Draining, GatewayError, ModelNotFound, Unavailable
 CREATED = 1_700_000_000
 """OpenAI's `created` of a model. Replicas invent a new one at each call; one that never changes can be cached."""
 
+NOT_RELAYED = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT")
+
 
 def public_app(board: Board, draining: Callable[[], bool]) -> Starlette:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection."""
@@ -27,10 +29,11 @@ def public_app(board: Board, draining: Callable[[], bool]) -> Starlette:
         Route("/readyz", paths.ready),
         Route("/v1/models", paths.models),
         Route("/v1/models/{model:path}", paths.model),
-        *(Route(path.decode(), _post_only, methods=["GET", "PUT", "DELETE", "PATCH"]) for path in RELAYED),
-        Route("/{path:path}", _options, methods=["OPTIONS"]),
+        *(Route(path.decode(), _post_only, methods=NOT_RELAYED) for path in RELAYED),
     ]
-    return Starlette(routes=routes, exception_handlers={GatewayError: gateway_error, HTTPException: http_error})
+    app = Starlette(routes=routes, exception_handlers={GatewayError: gateway_error, HTTPException: http_error})
+    app.router.redirect_slashes = False
+    return app
 
 
 def served_models(fleet: FleetSnapshot) -> list[str]:
@@ -74,9 +77,4 @@ def _model(name: str) -> dict[str, object]:
 
 
 async def _post_only(request: Request) -> Response:
-    raise HTTPException(405, headers={"allow": "POST, OPTIONS"})
-
-
-async def _options(request: Request) -> Response:
-    allow = "POST, OPTIONS" if request.url.path.encode() in RELAYED else "GET, HEAD, OPTIONS"
-    return Response(status_code=204, headers={**CLOSE, "allow": allow})
+    raise HTTPException(405, headers={"allow": "POST"})
