@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     configure(config.logging.format, config.logging.level)
     with contextlib.ExitStack() as stack:
         if not config.replicas:
-            urls = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
+            urls = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS)).urls
             config = with_replicas(config, urls)
             print(
                 f"no replicas are configured: serving an embedded fleet of {len(urls)} emulated ones", file=sys.stderr
