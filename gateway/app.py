@@ -25,6 +25,7 @@ from gateway.api import admin_app, public_app
 from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
@@ -124,6 +125,7 @@ class Gateway:
             self.clock,
             self.board,
             self.books,
+            PrefixIndex(),
             _policy(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),

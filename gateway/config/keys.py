@@ -15,7 +15,7 @@ SECRETS = frozenset({"api_key", "token", "key_sha256"})
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "least_load": (),
-    "prefix": ("g", "k", "w", "theta"),
+    "prefix": ("g", "k"),
     "round_robin": (),
     "system_prompt": ("load_factor",),
 }
@@ -108,8 +108,6 @@ class Routing(Section, frozen=True):
     policy: str = "prefix"
     g: NotNegative | None = None
     k: NotNegative | None = None
-    w: NotNegative | None = None
-    theta: Share | None = None
     load_factor: AtLeastOne | None = None
 
     @property

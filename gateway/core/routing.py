@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.policies.base import Policy
 from gateway.core.rendezvous import weight
@@ -28,13 +29,13 @@ class Decision:
     reason: str
 
 
-def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, policy: Policy) -> Decision:
+def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Decision:
     """Rank the replicas that serve the request's model. Pure: it changes nothing, `Policy.record` learns.
 
     Raises `ModelNotFound` when the fleet is known not to serve the model, `Unavailable` when no replica can be asked.
     """
     candidates = _candidates(facts.model, fleet)
-    scores = policy.score(facts, candidates, books)
+    scores = policy.score(facts, candidates, books, match)
     key = facts.system_key or 0
     order = sorted(
         range(len(candidates)),
@@ -42,7 +43,7 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, policy: Poli
     )
     best = order[0]
     ready = candidates[best].state is ReplicaState.READY
-    reason = policy.reason(facts, scores, best) if ready else "fallback"
+    reason = policy.reason(facts, candidates, scores, best, match) if ready else "fallback"
     return Decision(tuple(candidates[i].replica for i in order), reason)
 
 

@@ -7,6 +7,7 @@ Thorup and Zadimoghaddam, "Consistent hashing with bounded loads". Without the b
 from collections.abc import Sequence
 from math import ceil
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.rendezvous import weight
 from gateway.core.request import RequestFacts
@@ -27,7 +28,9 @@ class SystemPrompt:
     def __init__(self, load_factor: float = LOAD_FACTOR) -> None:
         self._load_factor = load_factor
 
-    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+    def score(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[float]:
         loads = [books[view.replica.id].in_flight for view in candidates]
         key = facts.system_key
         if key is None:
@@ -37,7 +40,9 @@ class SystemPrompt:
             1.0 - weight(key, view.replica.id) + (load >= bound) for view, load in zip(candidates, loads, strict=True)
         ]
 
-    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+    def reason(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match
+    ) -> str:
         if facts.system_key is None:
             return "load"
         # Only the replica with the highest weight is the prompt's home; a lower weight won because of the bound.
