@@ -217,14 +217,20 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 """Keys whose feature is not built: any value but the default, and those listed, is an error. Shrinks over time."""
 
 NOT_EFFECTIVE: tuple[str, ...] = (
+    "replicas.engine",
     "replicas.gpus",
     "replicas.cost_per_hour",
-    "telemetry.engine",
-    "telemetry.gpu",
+    "telemetry.engine.interval_s",
+    "telemetry.engine.stale_after_s",
+    "telemetry.gpu.interval_s",
+    "telemetry.gpu.stale_after_s",
     "telemetry.learned",
     "resilience.resume",
     "resilience.warm_up",
+    "resilience.probe.path",
     "resilience.probe.rise",
-    "admission",
+    "admission.max_queue",
+    "admission.max_wait_s",
+    "logging.level",
 )
 """Keys, or whole sections, that are accepted and change nothing yet; `ineffective` tells which a config sets."""
