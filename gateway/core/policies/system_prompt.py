@@ -11,7 +11,7 @@ from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.rendezvous import weight
 from gateway.core.request import RequestFacts
-from gateway.core.types import ReplicaId, ReplicaView
+from gateway.core.types import ReplicaId, ReplicaState, ReplicaView
 
 LOAD_FACTOR = 1.25
 """A replica may hold this many times the mean number of requests in flight before its prompts overflow to the next."""
@@ -35,7 +35,11 @@ class SystemPrompt:
         key = facts.system_key
         if key is None:
             return loads
-        bound = ceil(self._load_factor * (sum(loads) + 1) / len(loads))
+        # Idle because they are out, the others would pull the mean down until every replica is over its bound.
+        ready = [
+            load for view, load in zip(candidates, loads, strict=True) if view.state is ReplicaState.READY
+        ] or loads
+        bound = ceil(self._load_factor * (sum(ready) + 1) / len(ready))
         return [
             1.0 - weight(key, view.replica.id) + (load >= bound) for view, load in zip(candidates, loads, strict=True)
         ]
