@@ -173,7 +173,7 @@ class State(Section, frozen=True):
 
 
 class Logging(Section, frozen=True):
-    format: Literal["json"] = "json"
+    format: Literal["json", "text"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
     prompts: Literal["never"] = "never"
 
@@ -229,6 +229,5 @@ NOT_EFFECTIVE: tuple[str, ...] = (
     "resilience.probe.rise",
     "admission.max_queue",
     "admission.max_wait_s",
-    "logging.level",
 )
 """Keys, or whole sections, that are accepted and change nothing yet; `ineffective` tells which a config sets."""

@@ -1,11 +1,13 @@
 """A config is read whole, or every error in it is told at once."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, ConfigErrors, ineffective, load, public
+from gateway.config import POLICIES, Config, ConfigErrors, ineffective, load, public
+from gateway.core.policies import POLICIES as REGISTRY
 from gateway.core.types import Replica, ReplicaId
 
 
@@ -279,3 +281,10 @@ def test_what_changes_nothing_is_told(tmp_path: Path) -> None:
     text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', gpus: ['n:0']}]}"
     assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus", "telemetry.learned"]
     assert ineffective(Config()) == []
+
+
+def test_the_policies_are_those_that_exist() -> None:
+    """A name that the config takes is in the registry, and its parameters are those of its constructor."""
+    for name, make in REGISTRY.items():
+        assert tuple(inspect.signature(make).parameters) == POLICIES[name]
+    assert {*REGISTRY, "prefix"} == set(POLICIES)
