@@ -20,7 +20,7 @@ from gateway.config.keys import (
     Server,
     hidden,
 )
-from gateway.config.reader import Invalid, Reader, did_you_mean, takes_text
+from gateway.config.reader import Invalid, Reader, default_of, did_you_mean, takes_text
 
 __all__ = [
     "POLICIES",
@@ -65,9 +65,8 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 def ineffective(config: Config) -> list[str]:
     """Key paths that the config sets to other than their default and that change nothing in this version."""
-    given, default = (dict(_flat(msgspec.to_builtins(c), "")) for c in (config, Config()))
-    changed = {re.sub(r"\[\d+\]", "", key) for key, value in given.items() if value != default.get(key)}
-    return sorted(key for key in changed if any(key == off or key.startswith(f"{off}.") for off in NOT_EFFECTIVE))
+    off = re.compile(rf"(?:{'|'.join(map(re.escape, NOT_EFFECTIVE))})(?![^.])")
+    return sorted({path for path in _changed(config, "") if off.match(path)})
 
 
 def public(section: Section) -> dict[str, Any]:
@@ -97,8 +96,8 @@ def _override(data: dict[str, Any], env: Mapping[str, str], errors: list[str]) -
         keys = name.lower().split("__")
         kind = _kind(keys)
         if kind is None:
-            known = [PREFIX + key.upper().replace(".", "__") for key in _paths(Config, "")]
-            errors.append(f"{variable}: unknown name{did_you_mean(variable.upper(), known)}")
+            known = [key.upper().replace(".", "__") for key in _paths(Config, "")]
+            errors.append(f"{variable}: unknown name{did_you_mean(name.upper(), known, PREFIX)}")
             continue
         value, problems = yaml12.parse(env[variable])
         if takes_text(kind) and not isinstance(value, str | None):
@@ -141,16 +140,15 @@ def _put(data: dict[str, Any], keys: list[str], value: object) -> None:
     data[last] = value
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    match value:
-        case dict():
-            for key, inner in value.items():
-                yield from _flat(inner, f"{path}.{key}" if path else str(key))
-        case [dict(), *_]:
-            for i, inner in enumerate(value):
-                yield from _flat({k: v for k, v in inner.items() if v not in (None, ())}, f"{path}[{i}]")
-        case _:
-            yield path, value
+def _changed(section: Section, path: str) -> Iterator[str]:
+    """Path of each key that differs from its default; entries of a list share their path."""
+    for info in msgspec.structs.fields(section):
+        value = getattr(section, info.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Section):
+                yield from _changed(part, f"{path}{info.name}.")
+            elif info.required or value != default_of(info):
+                yield f"{path}{info.name}"
 
 
 def _masked(value: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ SECRETS = frozenset({"api_key", "token", "key_sha256"})
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "least_load": (),
-    "prefix": ("g", "k", "w", "theta"),
+    "prefix": ("g", "k"),
     "round_robin": (),
     "system_prompt": ("load_factor",),
 }
@@ -108,8 +108,6 @@ class Routing(Section, frozen=True):
     policy: str = "prefix"
     g: NotNegative | None = None
     k: NotNegative | None = None
-    w: NotNegative | None = None
-    theta: Share | None = None
     load_factor: AtLeastOne | None = None
 
     @property
@@ -175,7 +173,7 @@ class State(Section, frozen=True):
 
 
 class Logging(Section, frozen=True):
-    format: Literal["json"] = "json"
+    format: Literal["json", "text"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
     prompts: Literal["never"] = "never"
 
@@ -217,14 +215,19 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 """Keys whose feature is not built: any value but the default, and those listed, is an error. Shrinks over time."""
 
 NOT_EFFECTIVE: tuple[str, ...] = (
+    "replicas.engine",
     "replicas.gpus",
     "replicas.cost_per_hour",
-    "telemetry.engine",
-    "telemetry.gpu",
+    "telemetry.engine.interval_s",
+    "telemetry.engine.stale_after_s",
+    "telemetry.gpu.interval_s",
+    "telemetry.gpu.stale_after_s",
     "telemetry.learned",
     "resilience.resume",
     "resilience.warm_up",
+    "resilience.probe.path",
     "resilience.probe.rise",
-    "admission",
+    "admission.max_queue",
+    "admission.max_wait_s",
 )
 """Keys, or whole sections, that are accepted and change nothing yet; `ineffective` tells which a config sets."""

@@ -54,7 +54,7 @@ class Reader:
                 elif info.required:
                     raise self.refuse(_join(path, name), "missing")
                 else:
-                    values[name] = _default(info)
+                    values[name] = default_of(info)
             except Invalid:
                 continue
         self._check(cls, values, path)
@@ -70,7 +70,7 @@ class Reader:
 
     def _field(self, info: msgspec.structs.FieldInfo, raw: object, path: str) -> object:
         if path in NOT_YET:
-            default = msgspec.to_builtins(_default(info))
+            default = json.loads(msgspec.json.encode(default_of(info)))
             if raw not in (None, default, *NOT_YET[path]):
                 raise self.refuse(path, f"not available in this version, leave it at {got(default)}")
         return self._value(info.type, raw, path)
@@ -139,14 +139,15 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _default(info: msgspec.structs.FieldInfo) -> object:
+def default_of(info: msgspec.structs.FieldInfo) -> object:
+    """The default of a key that has one."""
     return info.default if info.default is not msgspec.NODEFAULT else info.default_factory()
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`, did you mean "x"?`, or nothing when no name is near."""
+def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """`, did you mean "x"?`, the prefix put before it, or nothing when no name is near."""
     near = difflib.get_close_matches(name, list(names), 1)
-    return f', did you mean "{near[0]}"?' if near else ""
+    return f', did you mean "{prefix}{near[0]}"?' if near else ""
 
 
 def takes_text(kind: Any) -> bool:

@@ -10,21 +10,25 @@ _SCALARS = (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
     ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    (
+        "float",
+        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$",
+        list("-+.0123456789"),
+    ),
 )
 """The scalars of YAML 1.2's core schema (yaml.org/spec/1.2.2, 10.3) but hex, octal, infinity, NaN."""
 
 
 def parse(text: str) -> tuple[object, list[str]]:
     """The plain data, and what is wrong with the text, as `line L, column C: problem`; no data if it is not YAML."""
-    loader = _Loader(text)
+    errors: list[str] = []
     try:
-        return loader.get_single_data(), loader.errors
+        return _Loader(text, errors).get_single_data(), errors
     except yaml.MarkedYAMLError as error:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        return None, [*loader.errors, _at(error.problem_mark or error.context_mark, f"not YAML: {problem}")]
-    finally:
-        loader.dispose()
+        return None, [*errors, _at(error.problem_mark or error.context_mark, f"not YAML: {problem}")]
+    except yaml.reader.ReaderError as error:
+        return None, [f"not YAML: character {error.position + 1} is {error.character!r}, which no YAML may hold"]
 
 
 def _at(mark: yaml.Mark | None, problem: str) -> str:
@@ -32,19 +36,20 @@ def _at(mark: yaml.Mark | None, problem: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Gathers keys that stand twice in `errors`; the last one wins."""
+    """Gathers keys that stand twice; the last one wins."""
 
-    def __init__(self, text: str) -> None:
-        self.errors: list[str] = []
+    def __init__(self, text: str, errors: list[str]) -> None:
+        self._errors = errors
         super().__init__(text)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the base class refuses it
             if key.value in seen:
-                self.errors.append(_at(key.start_mark, f'key "{key.value}" stands twice'))
-            if isinstance(key.value, str):
-                seen.add(key.value)
+                self._errors.append(_at(key.start_mark, f'key "{key.value}" stands twice'))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

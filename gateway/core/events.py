@@ -105,26 +105,43 @@ class _Choice(msgspec.Struct):
         return calls is not None and any(call.function and call.function.arguments for call in calls)
 
 
+_ABSENT = msgspec.Raw()  # as a type, msgspec takes `Raw | None` for null alone
+
+
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _ABSENT
 
 
 class _Response(msgspec.Struct):
     usage: _Usage | None = None
-    status: str | None = None
+    error: msgspec.Raw = _ABSENT
 
 
-class _Typed(msgspec.Struct):
-    """An event of the Responses or the Messages API: its `type` says what the rest is."""
+class _ResponseEvent(msgspec.Struct):
+    """An event of the Responses API: its `type` says what the rest is."""
 
     type: str = ""
-    delta: msgspec.Raw | None = None
+    delta: str | None = None
     response: _Response | None = None
-    message: _Response | None = None
+    error: msgspec.Raw = _ABSENT
+
+
+class _MessageDelta(msgspec.Struct):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _MessageEvent(msgspec.Struct):
+    """An event of the Messages API: its `type` says what the rest is."""
+
+    type: str = ""
+    delta: _MessageDelta | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _ABSENT
 
 
 class _Error(msgspec.Struct):
@@ -137,9 +154,12 @@ class _Answer(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_typed = msgspec.json.Decoder(_Typed)
+_response_event = msgspec.json.Decoder(_ResponseEvent)
+_message_event = msgspec.json.Decoder(_MessageEvent)
 _error = msgspec.json.Decoder(_Error)
 _answer = msgspec.json.Decoder(_Answer)
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_chunk(data: bytes) -> Signal:
@@ -148,9 +168,9 @@ def read_chunk(data: bytes) -> Signal:
         return FINISHED
     try:
         chunk = _chunk.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return NOTHING
-    if chunk.error is not None and bytes(chunk.error) != b"null":
+    if chunk.error and bytes(chunk.error) != b"null":
         return _failure(chunk.error)
     choices = chunk.choices
     if len(choices) == 1 and chunk.usage is None:  # nearly all events: one choice, a token or the end
@@ -167,39 +187,43 @@ def read_chunk(data: bytes) -> Signal:
 
 
 _OUTPUT_DELTAS = ("output_text.delta", "reasoning_text.delta", "arguments.delta", "summary_text.delta", "refusal.delta")
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_ENDS = ("response.completed", "response.incomplete", "response.cancelled")
 
 
 def read_response_event(data: bytes) -> Signal:
     """An event of the Responses API: named events, no `[DONE]`."""
     try:
-        event = _typed.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+        event = _response_event.decode(data)
+    except _UNREADABLE:
         return NOTHING
-    if event.type.endswith(_OUTPUT_DELTAS):
-        return OUTPUT if event.delta and bytes(event.delta) != b'""' else NOTHING
-    if event.type == "error" or event.error is not None or event.type == "response.failed":
+    kind = event.type
+    if kind.endswith(_OUTPUT_DELTAS):
+        return OUTPUT if event.delta else NOTHING
+    if event.error and bytes(event.error) != b"null":
         return _failure(event.error)
-    if event.type in _ENDS:
-        usage = event.response.usage if event.response else None
-        return Signal(finished=True, usage=usage.plain() if usage else None)
+    if kind == "error":  # its own fields are the error's
+        return _failure(msgspec.Raw(data))
+    response = event.response or _Response()
+    if kind == "response.failed":
+        return _failure(response.error)
+    if kind in _ENDS:
+        return Signal(finished=True, usage=response.usage.plain() if response.usage else None)
     return NOTHING
 
 
 def read_message_event(data: bytes) -> Signal:
     """An event of the Anthropic Messages API: `message_start` … `message_stop`."""
     try:
-        event = _typed.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+        event = _message_event.decode(data)
+    except _UNREADABLE:
         return NOTHING
+    delta = event.delta
     match event.type:
         case "content_block_delta":
-            # Signatures are no output; text, thinking and partial JSON are.
-            delta = bytes(event.delta or b"")
-            return OUTPUT if b"_delta" in delta and b"signature_delta" not in delta else NOTHING
+            return OUTPUT if delta and (delta.text or delta.thinking or delta.partial_json) else NOTHING
         case "message_delta":
             # vLLM ends an aborted message with a stop reason of null.
-            aborted = event.delta is not None and b'"stop_reason":null' in bytes(event.delta).replace(b" ", b"")
+            aborted = delta is not None and delta.stop_reason is None
             return Signal(usage=event.usage.plain() if event.usage else None, aborted=aborted)
         case "message_stop":
             return FINISHED
@@ -217,16 +241,17 @@ def usage_of(body: bytes) -> Usage | None:
     """The usage in a whole (not streamed) JSON answer; `None` if there is none to be read."""
     try:
         usage = _answer.decode(body).usage
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None
     return usage.plain() if usage else None
 
 
-def _failure(error: msgspec.Raw | None) -> Signal:
-    raw = bytes(error or b"")
+def _failure(error: msgspec.Raw) -> Signal:
+    raw = bytes(error)
     try:
         told = _error.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         told = _Error()
-    message = told.message or raw.decode(errors="replace") or "the replica reported an error"
+    said_nothing = raw in (b"", b"null")
+    message = told.message or ("the replica reported an error" if said_nothing else raw.decode(errors="replace"))
     return Signal(error=message[:MAX_ERROR_CHARS], refused=isinstance(told.code, int) and 400 <= told.code < 500)

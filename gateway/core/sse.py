@@ -62,7 +62,8 @@ class Splitter:
 
 def data_of(event: bytes) -> bytes | None:
     """The event's data, its lines joined by LF; `None` for comments and events without data."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event.endswith(b"\n\n"):
+    # The usual event: one line of data, LF only.
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
         return event[6:-2]
     lines = [_value(line) for line in _LINES.split(event) if line == b"data" or line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None

@@ -1,179 +1,181 @@
-"""A simple engine in virtual time: chunked prefill, one token a step for each running request, an LRU of prefix blocks.
+"""One vLLM replica in virtual time: submit, abort and throttle at any moment, advance to see what came of it.
 
-Pure: every call is told what time it is. Times are seconds of that clock.
+Pure: every call is told what time it is, in seconds of one clock that never goes back.
+What is left out on purpose: tensors, sampling, speculative decoding, asynchronous scheduling, the KV connector.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from gateway.emulator.cost import EngineParams, StepCost, steps_within, stretch_s
+from gateway.emulator.gaps import ItlSummary
+from gateway.emulator.schedule import Scheduler, StepPlan
+from gateway.emulator.sequence import EngineRequest, Progress, Sequence
 
+__all__ = ["EngineModel", "EngineParams", "EngineRequest", "ItlSummary", "Progress"]
 
-@dataclass(frozen=True, slots=True)
-class EngineParams:
-    """What one step costs, and how much the KV cache holds. Seconds and tokens."""
-
-    step_fixed_s: float = 0.001
-    weights_s: float = 0.006
-    token_s: float = 0.000025
-    sequence_s: float = 0.00002
-    kv_token_s: float = 4e-8
-    attention_s: float = 0.0
-    kv_tokens: int = 400_000
-    block_tokens: int = 16
-    max_batched_tokens: int = 8192
-    max_sequences: int = 256
-
-    @classmethod
-    def named(cls, name: str) -> "EngineParams":
-        """The parameters known as `name`; ValueError lists the names there are."""
-        known = {"8b-h100": cls(), "70b-4xh100": cls(weights_s=0.015, token_s=0.00006, kv_tokens=600_000)}
-        if name not in known:
-            raise ValueError(f"unknown engine {name!r}; known: {', '.join(known)}")
-        return known[name]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
-    """`blocks`: chained hashes of the full prompt blocks. `max_tokens`: how many tokens it will generate."""
-
-    id: str
-    blocks: tuple[int, ...]
-    prompt_tokens: int
-    max_tokens: int
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Tokens that a request produced in a step that ended at `at`; `cached_tokens` of its prompt were not computed."""
-
-    request_id: str
-    tokens: int
-    at: float
-    finished: bool
-    cached_tokens: int
-
-
-@dataclass(slots=True)
-class _Run:
-    request: EngineRequest
-    cached: int = 0
-    computed: int = 0
-    produced: int = 0
-    share: int = field(default=0)
+POLICIES = ("fcfs", "priority")
+"""vLLM's `--scheduling-policy`."""
 
 
 class EngineModel:
-    """One engine. Submit and abort at any time; `advance` to `next_at` to see what came of it."""
+    """One engine. A step under way is never interrupted: what arrives meanwhile is scheduled when it has ended.
 
-    def __init__(self, params: EngineParams, *, policy: str = "fcfs") -> None:
-        self._params = params
-        self._policy = policy
-        self._clock = 1.0
-        self._memory = 1.0
-        self._waiting: list[EngineRequest] = []
-        self._running: dict[str, _Run] = {}
-        self._cache: OrderedDict[int, None] = OrderedDict()
-        self._ends: float | None = None
-        self.preemptions = 0
-        self.prefix_queries_tokens = 0
-        self.prefix_hits_tokens = 0
+    A submit to an idle engine starts a step at once, so a second one at the same instant waits for the next step.
+    `milestones_only`: report first tokens and finishes only, and pass over steps that only decode in closed form.
+    The times are those of the exact mode up to float rounding, and so are all counts at any time it was advanced to.
+    """
+
+    def __init__(self, params: EngineParams, *, policy: str = "fcfs", milestones_only: bool = False) -> None:
+        if policy not in POLICIES:
+            raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+        self._scheduler = Scheduler(params, by_priority=policy == "priority")
+        self._cost = StepCost(params)
+        self._milestones_only = milestones_only
+        self._plan: StepPlan | None = None
+        self._start = self._end = self._now = 0.0
+        self._first_s = self._growth_s = 0.0
+        self._steps = 0
+        self._reports: list[Progress] = []
+        self._gaps: list[tuple[float, int]] = []
+
+    def submit(self, request: EngineRequest, now: float) -> None:
+        """Queue a request. ValueError if its id is in the engine, or its prompt and output exceed the KV cache."""
+        self._run_to(now)
+        self._scheduler.add(request)
+        self._cut()
+        if self._plan is None:
+            self._begin(self._now)
+
+    def abort(self, request_id: str, now: float) -> None:
+        """Forget a request; its blocks are free for the next step. Unknown or finished: nothing happens."""
+        self._run_to(now)
+        self._scheduler.remove(request_id)
+        self._cut()
+
+    def next_at(self) -> float | None:
+        """When `advance` will have news: the end of the step under way, or of the stretch. `None`: idle."""
+        return None if self._plan is None else self._end
+
+    def advance(self, now: float) -> list[Progress]:
+        """Complete every step that ends by `now`. What the requests produced, in order of time."""
+        self._run_to(now)
+        reports = self._reports
+        self._reports = []
+        return reports
+
+    def throttle(self, *, clock: float = 1.0, memory: float = 1.0) -> None:
+        """Run at these shares of nominal speed from the next step on, as counted from the last `now` that was given.
+
+        `clock` slows what computes, `memory` what reads weights and KV. ValueError unless positive.
+        """
+        self._cost.throttle(clock, memory)
+        self._cut()
+
+    def reset_cache(self) -> None:
+        """Forget all cached blocks that no request holds. (vLLM's /reset_prefix_cache refuses while any runs.)"""
+        self._scheduler.pool.forget()
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        """`vllm:num_requests_running`."""
+        return len(self._scheduler.running)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        """`vllm:num_requests_waiting`, the preempted ones included."""
+        return self._scheduler.waiting
 
     @property
     def kv_usage(self) -> float:
-        held = sum(run.cached + run.computed + run.produced for run in self._running.values())
-        return min(1.0, held / self._params.kv_tokens)
+        """`vllm:kv_cache_usage_perc`: blocks that running requests hold / all blocks, 0 to 1."""
+        pool = self._scheduler.pool
+        return pool.held / pool.total
 
-    def submit(self, request: EngineRequest, now: float) -> None:
-        self._waiting.append(request)
-        if self._policy == "priority":
-            self._waiting.sort(key=lambda waiting: waiting.priority)
-        if self._ends is None:
-            self._begin(now)
+    @property
+    def preemptions(self) -> int:
+        """`vllm:num_preemptions_total`."""
+        return self._scheduler.preemptions
 
-    def abort(self, request_id: str, now: float) -> None:
-        self._waiting = [request for request in self._waiting if request.id != request_id]
-        self._running.pop(request_id, None)
-        if not self._running and not self._waiting:
-            self._ends = None
+    @property
+    def prefix_queries_tokens(self) -> int:
+        """`vllm:prefix_cache_queries_total`: prompt tokens of all requests that were scheduled."""
+        return self._scheduler.queries_tokens
 
-    def next_at(self) -> float | None:
-        return self._ends
+    @property
+    def prefix_hits_tokens(self) -> int:
+        """`vllm:prefix_cache_hits_total`: those of them that were cached."""
+        return self._scheduler.hits_tokens
 
-    def advance(self, now: float) -> list[Progress]:
-        done: list[Progress] = []
-        while self._ends is not None and self._ends <= now:
-            at = self._ends
-            done += self._finish(at)
-            self._begin(at)
-        return done
+    def itl(self) -> ItlSummary:
+        """The gaps between tokens so far. Kept with `milestones_only` only: elsewhere Progress tells each."""
+        return ItlSummary(tuple(self._gaps))
 
-    def throttle(self, *, clock: float = 1.0, memory: float = 1.0) -> None:
-        self._clock, self._memory = clock, memory
+    def _run_to(self, now: float) -> None:
+        self._now = max(now, self._now)
+        while self._plan is not None and self._end <= self._now:
+            self._complete(self._steps, self._end)
+            self._begin(self._end)
+        if self._steps > 1:
+            self._split()
 
-    def reset_cache(self) -> None:
-        self._cache.clear()
-
-    def _begin(self, now: float) -> None:
-        budget = self._params.max_batched_tokens
-        for run in self._running.values():
-            missing = run.request.prompt_tokens - run.cached - run.computed
-            run.share = min(missing, budget) if missing else 0
-            budget -= run.share or 1
-        while self._waiting and budget > 0 and len(self._running) < self._params.max_sequences:
-            run = self._admit(self._waiting.pop(0))
-            run.share = min(run.request.prompt_tokens - run.cached, budget)
-            budget -= run.share
-        if not self._running:
-            self._ends = None
+    def _begin(self, at: float) -> None:
+        plan = self._plan = self._scheduler.plan()
+        if plan is None:
+            self._steps = 0
             return
-        self._ends = now + self._step_s(self._params.max_batched_tokens - budget)
+        for sequence in plan.preempted:
+            sequence.last_at = at
+        sequences = plan.decodes + len(plan.chunks)
+        self._first_s = self._cost.step_s(plan.tokens, sequences, plan.kv_tokens, plan.attention)
+        self._growth_s = self._cost.growth_s(plan.decodes)
+        self._steps = self._scheduler.stretch() if self._milestones_only and not plan.chunks else 1
+        self._start = at
+        self._end = at + stretch_s(self._steps, self._first_s, self._growth_s)
 
-    def _admit(self, request: EngineRequest) -> _Run:
-        hits = 0
-        for block in request.blocks:
-            if block not in self._cache:
-                break
-            hits += 1
-        size = self._params.block_tokens
-        cached = min(hits, max(0, request.prompt_tokens - 1) // size) * size
-        self.prefix_queries_tokens += request.prompt_tokens
-        self.prefix_hits_tokens += cached
-        run = self._running[request.id] = _Run(request, cached)
-        return run
+    def _split(self) -> None:
+        """Complete the steps of the stretch that have ended, so that all counts are those of now; the rest goes on."""
+        steps = min(steps_within(self._start, self._now, self._first_s, self._growth_s), self._steps - 1)
+        if not steps:
+            return
+        ended = self._start + stretch_s(steps, self._first_s, self._growth_s)
+        # The step that is under way now was given its blocks when it began.
+        self._complete(steps, ended, begun=1)
+        self._start = ended
+        self._steps -= steps
+        self._first_s += steps * self._growth_s
 
-    def _step_s(self, tokens: int) -> float:
-        params = self._params
-        held = sum(run.cached + run.computed + run.produced for run in self._running.values())
-        compute = tokens * params.token_s / self._clock
-        moved = (params.weights_s + held * params.kv_token_s) / self._memory
-        return params.step_fixed_s + len(self._running) * params.sequence_s + compute + moved
+    def _cut(self) -> None:
+        """Something changed: let the stretch end with the step under way."""
+        if self._steps > 1:
+            self._steps = 1
+            self._end = self._start + self._first_s
 
-    def _finish(self, at: float) -> list[Progress]:
-        done: list[Progress] = []
-        for run in list(self._running.values()):
-            run.computed += run.share
-            if run.cached + run.computed < run.request.prompt_tokens:
-                continue
-            if run.produced == 0:
-                self._remember(run.request.blocks)
-            run.produced += 1
-            finished = run.produced >= run.request.max_tokens
-            if finished:
-                del self._running[run.request.id]
-            done.append(Progress(run.request.id, 1, at, finished, run.cached))
-        return done
+    def _complete(self, steps: int, at: float, *, begun: int = 0) -> None:
+        """The first `steps` steps of the stretch ended at `at`; `begun` more of it have begun."""
+        assert self._plan is not None
+        scheduler = self._scheduler
+        scheduler.grow_ahead(steps - 1 + begun)
+        served: list[Sequence] = []
+        if not self._milestones_only:
+            served = [sequence for sequence in scheduler.running.values() if sequence.decoding]
+        elif scheduler.decoders.count:
+            self._gaps.append(((at - self._start) / steps, steps * scheduler.decoders.count))
+        prefilled, finished = scheduler.complete(steps, self._plan.chunks)
+        for sequence in finished if self._milestones_only else served:
+            self._report(sequence, at)
+        for sequence in prefilled:
+            if self._milestones_only and sequence.reported:
+                self._resumed(sequence, at)
+            else:
+                self._report(sequence, at)
 
-    def _remember(self, blocks: tuple[int, ...]) -> None:
-        for block in blocks:
-            self._cache[block] = None
-            self._cache.move_to_end(block)
-        while len(self._cache) > self._params.kv_tokens // self._params.block_tokens:
-            self._cache.popitem(last=False)
+    def _resumed(self, sequence: Sequence, at: float) -> None:
+        self._gaps.append((at - sequence.last_at, 1))
+        if sequence.generated == sequence.request.max_tokens:
+            self._report(sequence, at)
+
+    def _report(self, sequence: Sequence, at: float) -> None:
+        request = sequence.request
+        generated = self._scheduler.generated(sequence)
+        tokens = generated - sequence.reported
+        sequence.reported = generated
+        finished = generated == request.max_tokens
+        self._reports.append(Progress(request.id, tokens, at, finished, sequence.cached_tokens or 0))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from gateway.clock import Clock
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books, Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
@@ -47,6 +48,7 @@ class Desk:
     clock: Clock
     board: Board
     books: Books
+    index: PrefixIndex
     policy: Policy
     pool: Pool
     ledger: Ledger
@@ -104,7 +106,8 @@ class Exchange:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
             self._facts = facts = parse(self._endpoint, self._head.content_type, body)
-            self._decision = decision = decide(facts, desk.board.current, desk.books, desk.policy)
+            match = desk.index.match(facts.blocks)
+            self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
         except GatewayError as error:
             self._refuse(error)
             return
@@ -122,9 +125,11 @@ class Exchange:
         assert self._facts is not None
         replica = self._decision.ranked[self._attempts]
         self._attempts += 1
-        tokens = self._facts.prompt_tokens
-        self._entry = self._desk.books.open(replica.id, tokens, tokens)
-        connection = self._desk.pool.take(replica)
+        desk, facts = self._desk, self._facts
+        work = facts.uncached_tokens(desk.index.match(facts.blocks).depth(replica.id))
+        self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
+        desk.index.record(replica.id, facts.blocks)
+        connection = desk.pool.take(replica)
         if connection is not None:
             self._send(connection)
         else:

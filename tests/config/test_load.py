@@ -1,0 +1,290 @@
+"""A config is read whole, or every error in it is told at once."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from gateway.config import POLICIES, Config, ConfigErrors, ineffective, load, public
+from gateway.core.policies import POLICIES as REGISTRY
+from gateway.core.types import Replica, ReplicaId
+
+
+def errors(tmp_path: Path, text: str, env: Mapping[str, str] | None = None) -> list[str]:
+    """What `load` says of this file, `FILE` for its name."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigErrors) as raised:
+        load(file, env or {})
+    return [line.replace(str(file), "FILE") for line in raised.value.errors]
+
+
+def loaded(tmp_path: Path, text: str, env: Mapping[str, str] | None = None) -> Config:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load(file, env or {})
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "server:\n", "replicas:\n", "server: {tls: }"])
+def test_what_is_not_set_has_its_default(tmp_path: Path, text: str) -> None:
+    """An empty file, and a section without content, are the defaults."""
+    assert loaded(tmp_path, text) == Config() == load(None, {})
+
+
+def test_all_errors_are_listed_at_once(tmp_path: Path) -> None:
+    """Syntax of keys, types, ranges, references between keys and the environment: one reading shows all."""
+    text = """
+server: {port: 99999, hots: x}
+admin: {host: 0.0.0.0, port: true}
+replicas:
+  - {url: "ftp://a:1", gpus: ["n:0", "x"]}
+  - {name: b, api_key: "${NOPE}"}
+routing: {policy: x}
+resilience: {probe: {fall: 0, path: health}}
+admission: {classes: {a: 1, b: x}}
+logging: [1]
+"""
+    assert errors(tmp_path, text, {"GATEWAY_NOPE": "1", "GATEWAY_SERVR__PORT": "1"}) == [
+        "GATEWAY_NOPE: unknown name",
+        'GATEWAY_SERVR__PORT: unknown name, did you mean "GATEWAY_SERVER__PORT"?',
+        'FILE: server.hots: unknown key, did you mean "host"?',
+        "FILE: server.port: expected a port from 0 (any free one) to 65535, got 99999",
+        "FILE: admin.port: expected a port from 0 (any free one) to 65535, got true",
+        'FILE: admin.token: expected a token, as the host "0.0.0.0" can be reached from elsewhere, got null',
+        'FILE: replicas[0].gpus[1]: expected HOST:INDEX or a GPU UUID, got "x"',
+        'FILE: replicas[0].url: expected http://HOST:PORT or https://HOST:PORT, got "ftp://a:1"',
+        "FILE: replicas[1].url: missing",
+        "FILE: replicas[1].api_key: the environment has no NOPE",
+        'FILE: routing.policy: expected one of least_load, prefix, round_robin, system_prompt, got "x"',
+        'FILE: resilience.probe.path: expected a path that begins with /, got "health"',
+        "FILE: resilience.probe.fall: expected a whole number of at least 1, got 0",
+        'FILE: admission.classes.b: expected a whole number from -1000 to 1000, got "x"',
+        "FILE: logging: expected a mapping, got a list",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[1]", "FILE: : expected a mapping, got a list"),
+        ("replicas: {url: x}", "FILE: replicas: expected a list, got a mapping"),
+        ("replicas: [x]", 'FILE: replicas[0]: expected a mapping, got "x"'),
+        ("server: {host: ''}", 'FILE: server.host: expected a string that is not empty, got ""'),
+        ("server: {drain_timeout_s: 0}", "FILE: server.drain_timeout_s: expected a number of seconds above 0, at most"),
+        ("server: {drain_timeout_s: .inf}", "FILE: server.drain_timeout_s: expected a number of seconds above 0"),
+        ("server: {drain_timeout_s: 1e999}", "FILE: server.drain_timeout_s: expected a number of seconds above 0"),
+        ("telemetry: {learned: yes}", 'FILE: telemetry.learned: expected true or false, got "yes"'),
+        ("logging: {level: loud}", "FILE: logging.level: expected one of debug, info, warning, error, got"),
+        ("server: {tls: {cert: nowhere.pem}}", "FILE: server.tls.key: expected a file, as cert and key go together"),
+        ("server: {tls: {client_ca: nowhere.pem}}", "FILE: server.tls.cert: expected a file, as client_ca is set"),
+        ("admin: {port: 8080}", "FILE: admin.port: expected another port than that of server, got 8080"),
+        ("routing: {load_factor: 2}", "FILE: routing.load_factor: expected null, as it belongs to the policy system_p"),
+        ("server: {host: '${A-B}'}", 'FILE: server.host: expected ${NAME}, got "${A-B}"'),
+        ("server: {host: '${'}", 'FILE: server.host: expected ${NAME}, got "${"'),
+        ("server: {port: '${P}'}", "FILE: server.port: expected a port from 0 (any free one) to 65535, got"),
+    ],
+)
+def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str, error: str) -> None:
+    """File, key path, what was expected, what was found."""
+    assert errors(tmp_path, text, {"P": "x"})[0].startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "default"),
+    [
+        ("server: {workers: 2}", "server.workers", "1"),
+        ("discovery: {dns: x}", "discovery", "null"),
+        ("telemetry: {gpu: {sources: [{nvml: local}]}}", "telemetry.gpu.sources", "[]"),
+        ("resilience: {resume: text}", "resilience.resume", '"exact"'),
+        ("resilience: {hedge_after_s: 1}", "resilience.hedge_after_s", "null"),
+        ("tenants: [{name: x}]", "tenants", "[]"),
+        ("models: {aliases: {a: b}}", "models.aliases", "{}"),
+        ("state: {url: 'redis://x'}", "state.url", "null"),
+        ("logging: {prompts: always}", "logging.prompts", '"never"'),
+        ("tracing: {otlp_endpoint: 'http://x'}", "tracing.otlp_endpoint", "null"),
+    ],
+)
+def test_a_feature_that_is_not_built_is_not_ignored(tmp_path: Path, text: str, key: str, default: str) -> None:
+    """A key without its feature is refused at any value but the default."""
+    assert errors(tmp_path, text) == [f"FILE: {key}: not available in this version, leave it at {default}"]
+
+
+def test_resume_may_be_off(tmp_path: Path) -> None:
+    """`off` is a word, not YAML 1.1's `false`; it is also what this version does."""
+    assert loaded(tmp_path, "resilience: {resume: off}").resilience.resume == "off"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a:x", "http://a:0", "http://a:99999", "http://", "//a:1", "http://a b:1", "http://a:1/v1", "http://a?x=1"],
+)
+def test_a_replica_is_scheme_host_and_port(tmp_path: Path, url: str) -> None:
+    """Anything else in a replica's URL is refused."""
+    (error,) = errors(tmp_path, f"replicas: [{{url: '{url}'}}]")
+    assert error.startswith("FILE: replicas[0].url: expected http://HOST:PORT or https://HOST:PORT, got ")
+    assert url in error
+
+
+@pytest.mark.parametrize(
+    ("url", "same", "name"),
+    [
+        ("http://a:8000/", "http://a:8000", "a:8000"),
+        ("https://a", "https://a:443", "a:443"),
+        ("http://a", "http://a:80", "a:80"),
+        ("http://[::1]:8000", "http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_a_replica_is_named_after_its_address(tmp_path: Path, url: str, same: str, name: str) -> None:
+    """Without a name it is `host:port`; the core gets the URL in one form."""
+    (entry,) = loaded(tmp_path, f"replicas: [{{url: '{url}', gpus: ['n:0']}}]").replicas
+    assert entry.replica() == Replica(ReplicaId(name), same, "vllm", ("n:0",), None, None)
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    """A name, given or made of the URL, is one replica's; other errors do not hide it."""
+    text = "replicas: [{url: 'http://a:1'}, {url: 'http://a:1/'}, {url: 'http://b:1', name: 'a:1'}, {url: x}]"
+    lines = errors(tmp_path, text)
+    assert lines[1:] == [
+        'FILE: replicas[1].name: expected a name of its own, got that of replicas[0], "a:1"',
+        'FILE: replicas[2].name: expected a name of its own, got that of replicas[0], "a:1"',
+    ]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_a_loopback_admin_port_needs_no_token(tmp_path: Path, host: str) -> None:
+    """Only who is on the machine reaches it."""
+    assert loaded(tmp_path, f"admin: {{host: '{host}'}}").admin.token is None
+
+
+def test_a_table_of_parameters_belongs_to_each_policy(tmp_path: Path) -> None:
+    """Only what is given is handed to the policy, which knows its own defaults."""
+    assert loaded(tmp_path, "routing: {g: 0.1, k: 0}").routing.parameters == {"g": 0.1, "k": 0.0}
+    other = loaded(tmp_path, "routing: {policy: system_prompt, load_factor: 2}").routing
+    assert other.parameters == {"load_factor": 2.0}
+
+
+# the environment
+
+
+def test_references_are_read_from_the_environment(tmp_path: Path) -> None:
+    """`${NAME}` within text, alone where a number is due, and `$${` for itself."""
+    text = "{server: {host: 'a-${X}-${Y}', port: '${P}'}, admin: {token: 'x$${X}'}}"
+    config = loaded(tmp_path, text, {"X": "1", "Y": "2", "P": "77"})
+    assert (config.server.host, config.server.port, config.admin.token) == ("a-1-2", 77, "x${X}")
+
+
+def test_variables_override_the_file(tmp_path: Path) -> None:
+    """Values are YAML, names are of any case after the prefix, lists and mappings are set whole."""
+    env = {
+        "GATEWAY_SERVER__PORT": "9000",
+        "GATEWAY_server__Tls": "{}",
+        "GATEWAY_RESILIENCE__PROBE__FALL": "5",
+        "GATEWAY_REPLICAS": "[{url: 'http://a:1', api_key: '${KEY}'}]",
+        "GATEWAY_ADMISSION__CLASSES": "{vip: -1}",
+        "GATEWAY_RESILIENCE__HEDGE_AFTER_S": "null",
+        "GATEWAY_ADMIN__TOKEN": "12345",
+        "KEY": "k",
+    }
+    config = loaded(tmp_path, "server: {port: 1, host: '::1'}\nresilience:\n", env)
+    assert (config.server.port, config.server.host, config.resilience.probe.fall) == (9000, "::1", 5)
+    assert (config.replicas[0].api_key, config.admission.classes) == ("k", {"vip": -1})
+    assert config.admin.token == "12345"
+
+
+def test_an_error_in_a_variable_names_the_variable(tmp_path: Path) -> None:
+    """The file is not to blame; a variable whose value is no YAML is told as such."""
+    env = {"GATEWAY_SERVER__PORT": "x", "GATEWAY_REPLICAS": "[{url: x}]", "GATEWAY_TELEMETRY__ENGINE": "{"}
+    lines = errors(tmp_path, "server: {workers: 2}", env)
+    assert lines[0].startswith("GATEWAY_TELEMETRY__ENGINE: line 1, column 2: not YAML: ")
+    assert [line.split(": ")[:2] for line in lines[1:]] == [
+        ["GATEWAY_SERVER__PORT", "server.port"],
+        ["FILE", "server.workers"],
+        ["GATEWAY_REPLICAS", "replicas[0].url"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_SERVER__PROT", "GATEWAY_SERVER__PORT__X", "GATEWAY_REPLICAS__URL"])
+def test_an_unknown_variable_is_an_error(name: str) -> None:
+    """A slip in a name would otherwise go unnoticed."""
+    with pytest.raises(ConfigErrors, match=f"{name}: unknown name"):
+        load(None, {name: "1"})
+
+
+def test_what_kubernetes_sets_is_none_of_ours() -> None:
+    """Beside a Service called `gateway`, each pod gets `GATEWAY_PORT=tcp://…` and the like."""
+    names = (
+        "PORT SERVICE_HOST SERVICE_PORT SERVICE_PORT_HTTP PORT_80_TCP PORT_80_TCP_ADDR ADMIN_PORT ADMIN_SERVICE_HOST"
+    )
+    assert load(None, {f"GATEWAY_{name}": "tcp://10.0.0.1:80" for name in names.split()}) == Config()
+
+
+def test_a_section_that_is_none_is_refused_under_a_variable(tmp_path: Path) -> None:
+    """A variable does not hide that the file is wrong around it."""
+    assert errors(tmp_path, "server: 3", {"GATEWAY_SERVER__PORT": "1"}) == ["FILE: server: expected a mapping, got 3"]
+
+
+# secrets, and what they must not show in
+
+SECRET = "hunter2"
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    """Neither in a repr nor in the effective config."""
+    text = f"{{admin: {{token: {SECRET}}}, replicas: [{{url: 'http://a:1', api_key: {SECRET}}}]}}"
+    config = loaded(tmp_path, text)
+    assert SECRET not in f"{config!r} {config.replicas!r} {config.replicas[0].replica()!r} {public(config)}"
+    assert public(config)["admin"] == {"host": "127.0.0.1", "port": 9090, "token": "***"}
+    assert public(Config())["admin"]["token"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"admin: {{token: [{SECRET}]}}",
+        f"admin: {{token: '{SECRET} x'}}",
+        f"admin: {{token: '${{{SECRET} x}}'}}",
+        f"replicas: [{{url: 'http://a:1', api_key: '{SECRET} x'}}]",
+        f"replicas: [{{url: 'http://user:{SECRET}@a:1'}}]",
+        f"state: {{url: 'redis://:{SECRET}@x'}}",
+        "server: {port: '${S}'}",
+    ],
+)
+def test_errors_do_not_show_secrets(tmp_path: Path, text: str) -> None:
+    """Logs of a failed start are read by many."""
+    assert SECRET not in "\n".join(errors(tmp_path, text, {"S": SECRET}))
+
+
+# the file
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """No file, and no text."""
+    with pytest.raises(ConfigErrors, match=r"none\.yaml: cannot be read: No such file"):
+        load(tmp_path / "none.yaml", {})
+    (tmp_path / "bytes").write_bytes(b"a: \xff")
+    with pytest.raises(ConfigErrors, match="bytes: not UTF-8 at byte 3"):
+        load(tmp_path / "bytes", {})
+
+
+def test_yaml_errors_have_a_place(tmp_path: Path) -> None:
+    """Line and column, from 1; a key that stands twice is one of them, and hides no other error."""
+    assert errors(tmp_path, "server:\n  port: [1\n")[0].startswith("FILE: line 3, column 1: not YAML: ")
+    assert errors(tmp_path, "server:\n  port: 1\n  port: 0\n  workers: 2\n") == [
+        'FILE: line 3, column 3: key "port" stands twice',
+        "FILE: server.workers: not available in this version, leave it at 1",
+    ]
+
+
+def test_what_changes_nothing_is_told(tmp_path: Path) -> None:
+    """Keys without effect in this version, when they are set to another value than their default."""
+    text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', gpus: ['n:0']}]}"
+    assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus", "telemetry.learned"]
+    assert ineffective(Config()) == []
+
+
+def test_the_policies_are_those_that_exist() -> None:
+    """A name that the config takes is in the registry, and its parameters are those of its constructor."""
+    for name, make in REGISTRY.items():
+        assert tuple(inspect.signature(make).parameters) == POLICIES[name]
+    assert {*REGISTRY, "prefix"} == set(POLICIES)
