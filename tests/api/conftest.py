@@ -22,22 +22,30 @@ class Public:
     draining: bool = False
 
 
-@pytest.fixture
-def public() -> Iterator[Public]:
-    """Two replicas are ready, one has never answered."""
-    board = board_of(
-        view("r0", ReplicaState.READY, {"m", "org/lora"}),
-        view("r1", ReplicaState.EJECTED, {"m", "a"}),
-        view("r2", ReplicaState.SUSPECT, None, seen_at=None),
-    )
+@pytest.fixture(scope="module")
+def public_server() -> Iterator[Public]:
+    """One server for a file's tests; `public` sets it back."""
     with httpx.Client(timeout=10) as http:
-        fixture = Public(http, board)
-        with served(public_app(board, lambda: fixture.draining)) as url:
+        fixture = Public(http, board_of())
+        with served(public_app(fixture.board, lambda: fixture.draining)) as url:
             http.base_url = url
             yield fixture
 
 
 @pytest.fixture
+def public(public_server: Public) -> Public:
+    """One replica is ready, one is out, one has never answered."""
+    fleet = board_of(
+        view("r0", ReplicaState.READY, {"m", "org/lora"}),
+        view("r1", ReplicaState.EJECTED, {"m", "a"}),
+        view("r2", ReplicaState.SUSPECT, None, seen_at=None),
+    )
+    public_server.board.publish(fleet.current)
+    public_server.draining = False
+    return public_server
+
+
+@pytest.fixture(scope="module")
 def admin() -> Iterator[httpx.Client]:
     """The admin application without a token."""
     app = admin_app(

@@ -165,7 +165,5 @@ def test_a_refused_upload_still_gets_its_answer(public: Public) -> None:
 
 def test_a_client_that_waits_for_continue_is_answered_at_once(public: Public) -> None:
     """It must not be asked for its body only to be refused."""
-    request = httpx.Request(
-        "POST", public.http.base_url.join("/nope"), headers={"expect": "100-continue"}, content=b"x"
-    )
-    assert_openai_error(public.http.send(request), 404, "not_found")
+    response = public.http.post("/nope", headers={"expect": "100-continue"}, content=b"x")
+    assert_openai_error(response, 404, "not_found")
