@@ -37,7 +37,7 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
-from gateway.serving.exchange import Desk, Limits
+from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog

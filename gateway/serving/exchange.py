@@ -1,59 +1,27 @@
 """One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
 
 import asyncio
-from dataclasses import dataclass
 from math import inf
 
-from gateway.clock import Clock
-from gateway.core.affinity import PrefixIndex
-from gateway.core.books import Books, Entry
+from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
-from gateway.core.fleet import Board
-from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.core.types import OutcomeReading, Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
-from gateway.observability.ledger import Ledger, Series
+from gateway.observability.ledger import Series
 from gateway.observability.records import RequestRecord
+from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
-from gateway.serving.upstream import Pool, UpstreamConnection
+from gateway.serving.upstream import UpstreamConnection
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
 
 CLIENT_LEFT = 499
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The contract's limits, in seconds, bytes and attempts."""
-
-    connect_timeout_s: float = 2.0
-    first_token_timeout_s: float = 120.0
-    idle_timeout_s: float = 60.0
-    request_read_timeout_s: float = 30.0
-    max_attempts: int = 3
-    max_body_bytes: int = 64 * 1024 * 1024
-    classes: frozenset[str] = frozenset(("interactive", "standard", "batch"))
-
-
-@dataclass(slots=True)
-class Desk:
-    """What all exchanges share."""
-
-    clock: Clock
-    board: Board
-    books: Books
-    index: PrefixIndex
-    policy: Policy
-    pool: Pool
-    ledger: Ledger
-    limits: Limits
-    draining: bool = False
 
 
 class Exchange:

@@ -11,6 +11,7 @@ from gateway.core.request import RequestFacts
 from gateway.core.routing import decide
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
 from gateway.errors import ModelNotFound, Unavailable
+from tests.core.nowhere import NOWHERE
 
 READY, WARMING, SUSPECT, EJECTED, DRAINING = ReplicaState
 FACTS = RequestFacts(RELAYED[b"/v1/chat/completions"], "m", True, 42, 10, False, b"")
@@ -35,7 +36,7 @@ def busy(**in_flight: int) -> Books:
 
 
 def names(facts: RequestFacts, snapshot: FleetSnapshot, books: Books, policy: Policy) -> list[str]:
-    return [replica.id for replica in decide(facts, snapshot, books, policy).ranked]
+    return [replica.id for replica in decide(facts, snapshot, books, NOWHERE, policy).ranked]
 
 
 FLEETS = st.lists(st.tuples(st.sampled_from(ORDER), st.integers(0, 5)), min_size=1, max_size=6).map(
@@ -54,7 +55,7 @@ def test_a_decision_can_be_asked_twice(made, policy, key):
     snapshot, books = made
     facts = replace(FACTS, system_key=key)
     before = [replace(books[view.id]) for view in snapshot.replicas]
-    assert decide(facts, snapshot, books, policy) == decide(facts, snapshot, books, policy)
+    assert decide(facts, snapshot, books, NOWHERE, policy) == decide(facts, snapshot, books, NOWHERE, policy)
     assert [books[view.id] for view in snapshot.replicas] == before
 
 
@@ -71,7 +72,7 @@ def test_the_order_of_the_fleet_does_not_matter(made, policy, key, random):
 def test_trust_comes_before_load(made, policy, key):
     """Ready replicas come before warming ones, those before suspect, and those before ejected, whatever their load."""
     snapshot, books = made
-    decision = decide(replace(FACTS, system_key=key), snapshot, books, policy)
+    decision = decide(replace(FACTS, system_key=key), snapshot, books, NOWHERE, policy)
     states = {view.id: view.state for view in snapshot.replicas}
     ranks = [ORDER.index(states[replica.id]) for replica in decision.ranked]
     assert ranks == sorted(ranks)
@@ -114,7 +115,9 @@ def test_without_a_model_all_replicas_will_do():
 def test_a_model_that_nobody_serves():
     """When all models are known, an unknown one is the client's mistake, and the answer names it."""
     with pytest.raises(ModelNotFound) as caught:
-        decide(FACTS, fleet(view("a", models={"x"}), view("b", models=set())), Books(), POLICIES["least_load"]())
+        decide(
+            FACTS, fleet(view("a", models={"x"}), view("b", models=set())), Books(), NOWHERE, POLICIES["least_load"]()
+        )
     assert caught.value.param == "model"
     assert "'m'" in caught.value.message
 
@@ -123,21 +126,23 @@ def test_an_endless_model_name_is_not_said_back():
     """A name of megabytes came back in the answer and went into the log."""
     facts = replace(FACTS, model="m" * 1_000_000)
     with pytest.raises(ModelNotFound) as caught:
-        decide(facts, fleet(view("a")), Books(), POLICIES["least_load"]())
+        decide(facts, fleet(view("a")), Books(), NOWHERE, POLICIES["least_load"]())
     assert len(caught.value.message) < 300
 
 
 def test_a_model_that_may_yet_turn_up():
     """While a replica has not told its models, the client is asked to come back."""
     with pytest.raises(Unavailable) as caught:
-        decide(FACTS, fleet(view("a", models={"x"}), view("b", SUSPECT, None)), Books(), POLICIES["least_load"]())
+        decide(
+            FACTS, fleet(view("a", models={"x"}), view("b", SUSPECT, None)), Books(), NOWHERE, POLICIES["least_load"]()
+        )
     assert caught.value.retry_after_s == 1
 
 
 def test_a_model_whose_only_replica_drains():
     """During a rolling restart the last replica of a model drained, and its clients were told 404."""
     with pytest.raises(Unavailable) as caught:
-        decide(FACTS, fleet(view("a", models={"x"}), view("b", DRAINING)), Books(), POLICIES["least_load"]())
+        decide(FACTS, fleet(view("a", models={"x"}), view("b", DRAINING)), Books(), NOWHERE, POLICIES["least_load"]())
     assert caught.value.retry_after_s == 1
 
 
@@ -146,7 +151,7 @@ def test_a_model_whose_only_replica_drains():
 def test_nobody_to_ask(snapshot, model):
     """An empty fleet, or one that drains, can take nothing now."""
     with pytest.raises(Unavailable, match="no replica can take traffic"):
-        decide(replace(FACTS, model=model), snapshot, Books(), POLICIES["least_load"]())
+        decide(replace(FACTS, model=model), snapshot, Books(), NOWHERE, POLICIES["least_load"]())
 
 
 def test_ties_break_by_the_prompt():
@@ -159,7 +164,7 @@ def test_ties_break_by_the_prompt():
 
 def test_the_fallback_is_named():
     """When nobody is ready the least bad one serves, and the answer says so."""
-    decision = decide(FACTS, fleet(view("a", EJECTED), view("b", SUSPECT)), Books(), POLICIES["least_load"]())
+    decision = decide(FACTS, fleet(view("a", EJECTED), view("b", SUSPECT)), Books(), NOWHERE, POLICIES["least_load"]())
     assert [replica.id for replica in decision.ranked] == ["b", "a"]
     assert decision.reason == "fallback"
 

@@ -3,6 +3,7 @@ from gateway.core.endpoints import RELAYED
 from gateway.core.policies.round_robin import RoundRobin
 from gateway.core.request import RequestFacts
 from gateway.core.types import Replica, ReplicaId, ReplicaView
+from tests.core.nowhere import NOWHERE
 
 FACTS = RequestFacts(RELAYED[b"/v1/completions"], "m", True, None, 10, False, b"")
 A, B, C = (ReplicaView(Replica(ReplicaId(name), f"http://{name}")) for name in "abc")
@@ -12,7 +13,7 @@ def served(policy: RoundRobin, views: list[ReplicaView], turns: int) -> str:
     """The names chosen in so many turns; ties go to the first."""
     chosen = []
     for _ in range(turns):
-        scores = policy.score(FACTS, views, Books())
+        scores = policy.score(FACTS, views, Books(), NOWHERE)
         best = views[scores.index(min(scores))].id
         policy.record(FACTS, best)
         chosen.append(best)
@@ -43,5 +44,5 @@ def test_asking_is_not_choosing():
     """Only a recorded choice moves the turn on."""
     policy = RoundRobin()
     policy.record(FACTS, A.id)
-    assert policy.score(FACTS, [A, B], Books()) == policy.score(FACTS, [A, B], Books()) == [1, 0]
-    assert policy.reason(FACTS, [1, 0], 1) == "turn"
+    assert policy.score(FACTS, [A, B], Books(), NOWHERE) == policy.score(FACTS, [A, B], Books(), NOWHERE) == [1, 0]
+    assert policy.reason(FACTS, [A, B], [1, 0], 1, NOWHERE) == "turn"

@@ -10,6 +10,7 @@ from gateway.core.endpoints import RELAYED
 from gateway.core.policies.system_prompt import LOAD_FACTOR, SystemPrompt
 from gateway.core.request import RequestFacts
 from gateway.core.types import Replica, ReplicaId, ReplicaState, ReplicaView
+from tests.core.nowhere import NOWHERE
 
 FACTS = RequestFacts(RELAYED[b"/v1/chat/completions"], "m", True, 42, 10, False, b"")
 KEYS = st.integers(0, 2**64 - 1)
@@ -31,9 +32,9 @@ def busy(candidates: list[ReplicaView], loads: list[int]) -> Books:
 def choose(key: int | None, candidates: list[ReplicaView], books: Books) -> tuple[ReplicaId, str]:
     """Where the request would go, and why."""
     policy, facts = SystemPrompt(), replace(FACTS, system_key=key)
-    scores = list(policy.score(facts, candidates, books))
+    scores = list(policy.score(facts, candidates, books, NOWHERE))
     best = scores.index(min(scores))
-    return candidates[best].id, policy.reason(facts, scores, best)
+    return candidates[best].id, policy.reason(facts, candidates, scores, best, NOWHERE)
 
 
 @given(KEYS, LOADS, st.randoms(use_true_random=False))
@@ -42,9 +43,9 @@ def test_the_order_of_the_candidates_does_not_matter(key, loads, random):
     candidates = views(len(loads))
     books = busy(candidates, loads)
     facts = replace(FACTS, system_key=key)
-    scores = dict(zip((v.id for v in candidates), SystemPrompt().score(facts, candidates, books), strict=True))
+    scores = dict(zip((v.id for v in candidates), SystemPrompt().score(facts, candidates, books, NOWHERE), strict=True))
     shuffled = random.sample(candidates, len(candidates))
-    again = dict(zip((v.id for v in shuffled), SystemPrompt().score(facts, shuffled, books), strict=True))
+    again = dict(zip((v.id for v in shuffled), SystemPrompt().score(facts, shuffled, books, NOWHERE), strict=True))
     assert again == scores
 
 
@@ -80,7 +81,7 @@ def test_replicas_that_are_out_do_not_lift_the_bound(key, count, out, requests):
     books = Books()
     policy, facts = SystemPrompt(), replace(FACTS, system_key=key)
     for i in range(requests):
-        scores = policy.score(facts, candidates, books)[:count]
+        scores = policy.score(facts, candidates, books, NOWHERE)[:count]
         chosen = ready[scores.index(min(scores))].id
         books.open(chosen, 1, 1)
         assert books[chosen].in_flight <= ceil(LOAD_FACTOR * (i + 1) / count)
@@ -117,6 +118,6 @@ def test_a_fleet_in_which_nobody_is_ready_is_bounded_too(state):
 def test_nothing_is_learnt():
     """Recording a choice changes no score: a hash needs no memory."""
     candidates, policy = views(3), SystemPrompt()
-    before = policy.score(FACTS, candidates, Books())
+    before = policy.score(FACTS, candidates, Books(), NOWHERE)
     policy.record(FACTS, candidates[0].id)
-    assert policy.score(FACTS, candidates, Books()) == before
+    assert policy.score(FACTS, candidates, Books(), NOWHERE) == before
