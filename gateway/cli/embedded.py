@@ -1,6 +1,7 @@
 """An emulated fleet as a child process: it does not share the gateway's loop, and it ends with the gateway."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ STOP_TIMEOUT_S = 3.0
 @contextlib.contextmanager
 def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[list[str]]:
     """The URLs of a running fleet, which is stopped on the way out. Raises `RuntimeError` if it does not start."""
-    command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent"]
+    command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent", str(os.getpid())]
     options = ["--replicas", str(replicas), "--port", "0", "--speed", str(speed)]
     # A session of its own: Ctrl-C on the terminal stops the gateway, which lets its streams finish first.
     child = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
