@@ -27,6 +27,7 @@ from gateway.api import admin_app, public_app
 from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
@@ -37,7 +38,7 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
-from gateway.serving.exchange import Desk, Limits
+from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
@@ -133,6 +134,7 @@ class Gateway:
             self.clock,
             self.board,
             self.books,
+            PrefixIndex(),
             _policy(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),
