@@ -2,21 +2,22 @@
 
 import hmac
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.answers import error_response, gateway_error, http_error, json_response
+from gateway.api.answers import NO_STORE, Resource, application, error_response, json_response
 from gateway.api.dashboard import DashboardState
-from gateway.errors import GatewayError, Unauthorized
+from gateway.api.page import load_page
+from gateway.errors import Unauthorized
 
 PROMETHEUS_TEXT = "text/plain; version=1.0.0; charset=utf-8"
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+BY_ADDRESS = frozenset({"/", "/dashboard"})
+"""Paths that a person opens, and a browser cannot add a header to: there, `?token=` does too."""
 
 
 def admin_app(
@@ -26,53 +27,54 @@ def admin_app(
     config: Callable[[], Mapping[str, object]],
     token: str | None,
 ) -> ASGIApp:
-    """The admin port's application. With a `token`, everything but the dashboard's empty page asks for it."""
-    page = (files("gateway.api") / "static" / "dashboard.html").read_text(encoding="utf-8")
+    """The admin port's application. With a `token`, every path asks for it. `config` gives no secrets."""
+    page = load_page()
 
-    async def metrics(request: Request) -> Response:
-        return Response(render_metrics(), media_type=PROMETHEUS_TEXT)
+    def root(request: Request) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/dashboard{query}")
 
-    async def dashboard(request: Request) -> Response:
-        return HTMLResponse(page, headers={"content-security-policy": PAGE_POLICY, "cache-control": "no-store"})
+    def metrics(request: Request) -> Response:
+        return Response(render_metrics(), headers={"content-type": PROMETHEUS_TEXT})
 
-    async def figures(request: Request) -> Response:
-        return json_response(state(), {"cache-control": "no-store"})
-
-    async def replicas(request: Request) -> Response:
-        return json_response({"replicas": state().replicas})
-
-    async def effective(request: Request) -> Response:
-        return json_response(config())
-
-    async def root(request: Request) -> Response:
-        return RedirectResponse("/dashboard")
-
-    app = Starlette(
-        routes=[
-            Route("/", root),
-            Route("/metrics", metrics),
-            Route("/dashboard", dashboard),
-            Route("/dashboard/state.json", figures),
-            Route("/admin/replicas", replicas),
-            Route("/admin/config", effective),
-        ],
-        exception_handlers={GatewayError: gateway_error, HTTPException: http_error},
+    app = application(
+        [
+            Route("/", Resource(root)),
+            Route("/metrics", Resource(metrics)),
+            Route("/dashboard", Resource(lambda _: HTMLResponse(page.html, headers=page.headers))),
+            Route("/dashboard/state.json", Resource(lambda _: json_response(state(), NO_STORE))),
+            Route("/admin/replicas", Resource(lambda _: json_response({"replicas": state().replicas}, NO_STORE))),
+            Route("/admin/config", Resource(lambda _: json_response(config(), NO_STORE))),
+        ]
     )
     return app if token is None else _Guard(app, token)
 
 
 class _Guard:
-    """Asks for `Authorization: Bearer TOKEN` on all paths but the dashboard's page, which holds no figures itself."""
+    """Lets nobody pass without the token: as `Authorization: Bearer`, or as `?token=` where a person opens a page."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/dashboard":
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                error = Unauthorized("this port needs `Authorization: Bearer` with admin.token")
-                await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
-                return
+        if scope["type"] == "http" and not self._knows(scope):
+            error = Unauthorized("this port needs admin.token: `Authorization: Bearer …`, or /dashboard?token=…")
+            await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        by_header = scheme.lower() == "bearer" and self._matches(given.strip())
+        return by_header or (scope["path"] in BY_ADDRESS and self._matches(_in_query(scope)))
+
+    def _matches(self, given: str) -> bool:
+        # Header values arrive as Latin-1 characters, whatever bytes they were.
+        # An empty token, say of an empty variable, lets nobody in.
+        return given != "" and hmac.compare_digest(given.encode("latin-1", "replace"), self._token)
+
+
+def _in_query(scope: Scope) -> str:
+    token = QueryParams(scope["query_string"]).get("token", "")
+    return token.encode().decode("latin-1")

@@ -1,16 +1,18 @@
-"""Answers in the shapes that clients know: JSON, and OpenAI's errors."""
+"""Answers in the shapes that clients know: JSON, and OpenAI's errors; and the one kind of endpoint that gives them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, openai_body
 
-CLOSE = {"connection": "close"}
-"""On the public port: the next request of a pooled client has to come in by the front again, not by uvicorn."""
+NO_STORE = {"cache-control": "no-store"}
 
 
 def json_response(value: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
@@ -23,21 +25,55 @@ def error_response(error: GatewayError, headers: Mapping[str, str] | None = None
     return Response(openai_body(error), error.status, {**(headers or {}), **retry}, media_type="application/json")
 
 
-async def gateway_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for our own errors."""
+class Resource:
+    """An ASGI endpoint: GET and HEAD get what `get` gives, OPTIONS the methods; the rest is refused.
+
+    Without `get`, it stands for a path whose requests are answered elsewhere, by the methods in `allow`.
+    """
+
+    def __init__(
+        self, get: Callable[[Request], Response] | None = None, *, allow: Sequence[str] = ("GET", "HEAD")
+    ) -> None:
+        self._get = get
+        self._allow = {"allow": ", ".join((*allow, "OPTIONS"))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        await self._answer(request)(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=self._allow)
+        if self._get is not None and request.method in ("GET", "HEAD"):
+            return self._get(request)
+        return error_response(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path}"), self._allow)
+
+
+def application(routes: Sequence[BaseRoute]) -> Starlette:
+    """A Starlette application whose every error has OpenAI's shape, and which redirects nobody."""
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        GatewayError: _gateway_error,
+        HTTPException: _http_error,
+        Exception: _unforeseen,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return error_response(error, CLOSE)
+    return error_response(error)
 
 
-async def http_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for what its router refuses: unknown paths and wrong methods."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What Starlette's router refuses: unknown paths."""
     assert isinstance(error, HTTPException)
-    path = request.url.path
-    told: GatewayError
     if error.status_code == 404:
-        told = NotFound(f"there is nothing at {path}")
-    elif error.status_code == 405:
-        told = MethodNotAllowed(f"{request.method} is not allowed at {path}")
-    else:
-        told = BadRequest(str(error.detail))
-    return error_response(told, {**CLOSE, **(error.headers or {})})
+        return error_response(NotFound(f"there is nothing at {request.url.path}"))
+    return error_response(BadRequest(str(error.detail)), error.headers)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    """Starlette raises the error again afterwards, and uvicorn logs it; its text is not for the client."""
+    return error_response(GatewayError("the gateway failed at this; its log tells more"))

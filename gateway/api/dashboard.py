@@ -10,11 +10,11 @@ class ReplicaRow(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     state: str
     models: list[str] | None
-    in_flight: int
-    requests: int
-    failures: int
-    requests_per_s: float
-    tokens_per_s: float
+    in_flight: int | None
+    requests: int | None
+    failures: int | None
+    requests_per_s: float | None
+    tokens_per_s: float | None
     ttft_p50_s: float | None
     ttft_p95_s: float | None
     tpot_p50_s: float | None
@@ -27,11 +27,11 @@ class DashboardState(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     uptime_s: float
     draining: bool
-    in_flight: int
-    requests: int
-    failures: int
-    requests_per_s: float
-    tokens_per_s: float
+    in_flight: int | None
+    requests: int | None
+    failures: int | None
+    requests_per_s: float | None
+    tokens_per_s: float | None
     ttft_p50_s: float | None
     ttft_p95_s: float | None
     replicas: list[ReplicaRow]

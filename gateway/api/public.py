@@ -2,35 +2,39 @@
 
 from collections.abc import Callable
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from gateway.api.answers import CLOSE, gateway_error, http_error, json_response
+from gateway.api.answers import NO_STORE, Resource, application, json_response
+from gateway.api.closing import Closing
 from gateway.core.endpoints import RELAYED
 from gateway.core.fleet import Board
-from gateway.core.types import FleetSnapshot, ReplicaState
-from gateway.errors import Draining, GatewayError, ModelNotFound, Unavailable
+from gateway.core.types import FleetSnapshot, ReplicaState, ReplicaView
+from gateway.errors import Draining, ModelNotFound, NotFound, Unavailable
 
 CREATED = 1_700_000_000
 """OpenAI's `created` of a model. Replicas invent a new one at each call; one that never changes can be cached."""
 
+ON_ADMIN_PORT = "at /dashboard on the admin port, which is admin.port in the config"
 
-def public_app(board: Board, draining: Callable[[], bool]) -> Starlette:
-    """What uvicorn's own protocol serves for the front. Every answer closes its connection."""
-    paths = _Paths(board, draining)
+
+def public_app(board: Board, draining: Callable[[], bool], *, dashboard: str = ON_ADMIN_PORT) -> ASGIApp:
+    """What uvicorn's own protocol serves for the front. Every answer closes its connection.
+
+    `dashboard`: where people find it; a URL if they can reach one.
+    """
+    paths = _Paths(board, draining, dashboard)
     routes = [
-        Route("/", paths.about),
-        Route("/healthz", paths.alive),
-        Route("/readyz", paths.ready),
-        Route("/v1/models", paths.models),
-        Route("/v1/models/{model:path}", paths.model),
-        *(Route(path.decode(), _post_only, methods=["GET", "PUT", "DELETE", "PATCH"]) for path in RELAYED),
-        Route("/{path:path}", _options, methods=["OPTIONS"]),
+        Route("/", Resource(paths.about)),
+        Route("/healthz", Resource(paths.alive)),
+        Route("/readyz", Resource(paths.ready)),
+        Route("/v1/models", Resource(paths.models)),
+        Route("/v1/models/{model:path}", Resource(paths.model)),
+        *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
     ]
-    return Starlette(routes=routes, exception_handlers={GatewayError: gateway_error, HTTPException: http_error})
+    return Closing(application(routes))
 
 
 def served_models(fleet: FleetSnapshot) -> list[str]:
@@ -38,45 +42,56 @@ def served_models(fleet: FleetSnapshot) -> list[str]:
     return sorted(set().union(*(view.models or () for view in fleet.replicas)))
 
 
+def takes_traffic(view: ReplicaView) -> bool:
+    """Whether requests may count on this replica: it is ready, or it answered before and failed only lately.
+
+    Else one reset connection would take a gateway with one replica out of its own load balancer.
+    """
+    return view.state is ReplicaState.READY or (view.state is ReplicaState.SUSPECT and view.seen_at is not None)
+
+
 class _Paths:
-    def __init__(self, board: Board, draining: Callable[[], bool]) -> None:
+    def __init__(self, board: Board, draining: Callable[[], bool], dashboard: str) -> None:
         self._board = board
         self._draining = draining
+        self._dashboard = dashboard
 
-    async def about(self, request: Request) -> Response:
-        return PlainTextResponse("vllm-gateway: an OpenAI-compatible API is at /v1\n", headers=CLOSE)
+    def about(self, request: Request) -> Response:
+        return json_response(
+            {
+                "name": "vllm-gateway",
+                "about": "an OpenAI-compatible gateway in front of vLLM replicas",
+                "api": "/v1",
+                "models": "/v1/models",
+                "dashboard": self._dashboard,
+            }
+        )
 
-    async def alive(self, request: Request) -> Response:
-        return json_response({"status": "alive"}, CLOSE)
+    def alive(self, request: Request) -> Response:
+        return json_response({"status": "alive"}, NO_STORE)
 
-    async def ready(self, request: Request) -> Response:
+    def ready(self, request: Request) -> Response:
         """200 while a replica can take traffic and the gateway is not draining."""
         if self._draining():
             raise Draining("the gateway is shutting down", retry_after_s=1)
-        states = [view.state for view in self._board.current.replicas]
-        if ReplicaState.READY not in states:
-            raise Unavailable(f"none of {len(states)} replicas can take traffic", retry_after_s=1)
-        return json_response({"status": "ready", "replicas": states.count(ReplicaState.READY)}, CLOSE)
+        replicas = self._board.current.replicas
+        able = sum(map(takes_traffic, replicas))
+        if not able:
+            raise Unavailable(f"none of {len(replicas)} replicas can take traffic", retry_after_s=1)
+        return json_response({"status": "ready", "replicas": able}, NO_STORE)
 
-    async def models(self, request: Request) -> Response:
+    def models(self, request: Request) -> Response:
         names = served_models(self._board.current)
-        return json_response({"object": "list", "data": [_model(name) for name in names]}, CLOSE)
+        return json_response({"object": "list", "data": [_model(name) for name in names]})
 
-    async def model(self, request: Request) -> Response:
+    def model(self, request: Request) -> Response:
         name = request.path_params["model"]
+        if not name:
+            raise NotFound(f"there is nothing at {request.url.path}")
         if name not in served_models(self._board.current):
             raise ModelNotFound(f"no replica serves the model {name!r}; see GET /v1/models", param="model")
-        return json_response(_model(name), CLOSE)
+        return json_response(_model(name))
 
 
 def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm-gateway"}
-
-
-async def _post_only(request: Request) -> Response:
-    raise HTTPException(405, headers={"allow": "POST, OPTIONS"})
-
-
-async def _options(request: Request) -> Response:
-    allow = "POST, OPTIONS" if request.url.path.encode() in RELAYED else "GET, HEAD, OPTIONS"
-    return Response(status_code=204, headers={**CLOSE, "allow": allow})

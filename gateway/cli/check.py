@@ -1,18 +1,16 @@
 """`gateway check`: is the config right, and does each replica answer as it should?"""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 
 import anyio
 import httpx
 import msgspec
 
+from gateway.cli.loading import add_config_option, load_or_report
 from gateway.cli.table import table
-from gateway.config import Config, ConfigErrors, ineffective, load
+from gateway.config import Config, ineffective
 from gateway.core.types import Replica
 from gateway.telemetry.models import parse_models
 
@@ -37,7 +35,7 @@ class Wrong(Exception):
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("check", help="validate a config and ask its replicas", description=__doc__)
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the config (default: every key's default)")
+    add_config_option(parser)
     parser.add_argument("--offline", action="store_true", help="only validate; ask no replica")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what to print (default table)")
     parser.set_defaults(run=run)
@@ -45,10 +43,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """0: all is right. 1: a replica is not. 2: the config is not; all errors are on stderr."""
-    try:
-        config = load(args.config, os.environ)
-    except ConfigErrors as error:
-        print(error, file=sys.stderr)
+    config = load_or_report(args.config)
+    if config is None:
         return 2
     findings = [] if args.offline else anyio.run(look, config)
     print(_json(config, findings) if args.format == "json" else _text(config, findings, args.offline))

@@ -15,7 +15,7 @@ SECRETS = frozenset({"api_key", "token", "key_sha256"})
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "least_load": (),
-    "prefix": ("g", "k", "w", "theta"),
+    "prefix": ("g", "k"),
     "round_robin": (),
     "system_prompt": ("load_factor",),
 }
@@ -108,8 +108,6 @@ class Routing(Section, frozen=True):
     policy: str = "prefix"
     g: NotNegative | None = None
     k: NotNegative | None = None
-    w: NotNegative | None = None
-    theta: Share | None = None
     load_factor: AtLeastOne | None = None
 
     @property
@@ -175,7 +173,7 @@ class State(Section, frozen=True):
 
 
 class Logging(Section, frozen=True):
-    format: Literal["json"] = "json"
+    format: Literal["json", "text"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
     prompts: Literal["never"] = "never"
 
@@ -231,6 +229,5 @@ NOT_EFFECTIVE: tuple[str, ...] = (
     "resilience.probe.rise",
     "admission.max_queue",
     "admission.max_wait_s",
-    "logging.level",
 )
 """Keys, or whole sections, that are accepted and change nothing yet; `ineffective` tells which a config sets."""

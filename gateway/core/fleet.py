@@ -9,8 +9,15 @@ FALL = 3
 """Failed probes in a row after which a replica is ejected, unless the config says otherwise (nginx and HAProxy: 3)."""
 
 
+_HELD = frozenset({ReplicaState.WARMING, ReplicaState.DRAINING})
+"""States that others began and that a good probe does not end: the warm-up, and whoever asked for the drain."""
+
+
 def fold(snapshot: FleetSnapshot, reading: Reading, now: float, *, fall: int = FALL) -> FleetSnapshot:
-    """The snapshot after one more reading. A reading of a replica that has left the fleet changes nothing."""
+    """The snapshot after one more reading. A reading of a replica that has left the fleet changes nothing.
+
+    Only a drain survives failures: such a replica is never asked, not even when nobody else is left.
+    """
     replicas = tuple(
         _fold_one(view, reading, now, fall) if view.id == reading.replica else view for view in snapshot.replicas
     )
@@ -21,16 +28,24 @@ def _fold_one(view: ReplicaView, reading: Reading, now: float, fall: int) -> Rep
     match reading:
         case ModelsReading(models=None):
             failures = view.failures + 1
-            state = ReplicaState.EJECTED if failures >= fall else ReplicaState.SUSPECT
-            return replace(view, failures=failures, state=state)
+            return replace(view, failures=failures, state=_fallen(view.state, failures, fall))
         case ModelsReading(models=models):
-            return replace(view, models=models, failures=0, state=ReplicaState.READY, seen_at=now)
+            state = view.state if view.state in _HELD else ReplicaState.READY
+            return replace(view, models=models, failures=0, state=state, seen_at=now)
         case OutcomeReading(reachable=False) if view.state is ReplicaState.READY:
             return replace(view, state=ReplicaState.SUSPECT)
         case OutcomeReading():
             return view
         case _:
             assert_never(reading)
+
+
+def _fallen(state: ReplicaState, failures: int, fall: int) -> ReplicaState:
+    if state is ReplicaState.DRAINING:
+        return state
+    # An ejected replica stays out, also when `fall` has been raised since.
+    ejected = state is ReplicaState.EJECTED or failures >= fall
+    return ReplicaState.EJECTED if ejected else ReplicaState.SUSPECT
 
 
 class Board:

@@ -9,6 +9,7 @@ import xxhash
 
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
+from gateway.core.prefix import BLOCK_BYTES, chain
 from gateway.errors import BadRequest
 
 BYTES_PER_TOKEN = 4
@@ -25,6 +26,7 @@ class RequestFacts:
     `prompt_tokens`: an estimate from the body's length.
     `hides_usage`: the gateway asked for the usage event, the client did not.
     `body`: what the replica is sent.
+    `blocks`: the prompt as a chain of block hashes, of whole blocks only.
     """
 
     endpoint: Endpoint
@@ -34,6 +36,11 @@ class RequestFacts:
     prompt_tokens: int
     hides_usage: bool
     body: bytes
+    blocks: tuple[int, ...] = ()
+
+    def uncached_tokens(self, depth: int) -> int:
+        """Prefill that this request costs where the first `depth` blocks are held; at least 1, the last token."""
+        return max(1, self.prompt_tokens - depth * BLOCK_BYTES // BYTES_PER_TOKEN)
 
 
 class _StreamOptions(msgspec.Struct):
@@ -44,6 +51,7 @@ class _Plain(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
+    cache_salt: str | None = None
 
 
 class _Turn(msgspec.Struct):
@@ -53,6 +61,7 @@ class _Turn(msgspec.Struct):
 
 class _Chat(_Plain, kw_only=True):
     messages: list[_Turn]
+    tools: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Completion(_Plain):
@@ -91,7 +100,7 @@ def parse(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
         return _parse_form(endpoint, content_type, body)
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
-    plain, prompt = _read(endpoint.shape, body)
+    plain, head, prompt = _read(endpoint.shape, body)
     stream = bool(plain.stream)
     asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
     hides_usage = stream and endpoint.asks_usage and not asked
@@ -99,30 +108,40 @@ def parse(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
         endpoint=endpoint,
         model=plain.model,
         stream=stream,
-        system_key=_key(plain.model, prompt),
+        system_key=_key(plain.model, head),
         prompt_tokens=max(1, len(body) // BYTES_PER_TOKEN),
         hides_usage=hides_usage,
         body=_asking_for_usage(body, plain.stream_options is not None) if hides_usage else body,
+        blocks=chain(f"{plain.model}\0{plain.cache_salt}".encode(), prompt),
     )
 
 
-def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes | None]:
-    """The body and the part of its prompt that requests of one application have in common."""
+def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes, bytes]:
+    """The body, the part of its prompt that requests of one application have in common, and the whole prompt in the
+    order in which the replica's chat template puts it: tools, system, messages."""
     match shape:
         case Shape.CHAT:
             chat = _decode(_chat, body)
-            return chat, _system_part(chat.messages)
+            return chat, _system_part(chat.messages), _said(chat.tools) + _turns(chat.messages)
         case Shape.MESSAGE:
             message = _decode(_message, body)
-            return message, _said(message.system) or _system_part(message.messages)
+            system = _said(message.system)
+            head = system or _system_part(message.messages)
+            return message, head, _said(message.tools) + system + _turns(message.messages)
         case Shape.RESPONSE:
             response = _decode(_response, body)
-            return response, (response.instructions or "").encode() or _said(response.input)[:HEAD_BYTES]
+            prompt = (response.instructions or "").encode() + _said(response.input)
+            return response, (response.instructions or "").encode() or prompt[:HEAD_BYTES], prompt
         case Shape.COMPLETION:
             completion = _decode(_completion, body)
-            return completion, _said(completion.prompt)[:HEAD_BYTES]
+            prompt = _said(completion.prompt)
+            return completion, prompt[:HEAD_BYTES], prompt
         case _:
-            return _decode(_plain, body), None
+            return _decode(_plain, body), b"", b""
+
+
+def _turns(messages: list[_Turn]) -> bytes:
+    return b"".join([b"%b\0%b\0" % (turn.role.encode(), bytes(turn.content)) for turn in messages])
 
 
 def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
@@ -151,7 +170,7 @@ def _said(prompt: msgspec.Raw) -> bytes:
     return b"" if said in (b"null", b'""', b"[]") else said
 
 
-def _key(model: str | None, prompt: bytes | None) -> int | None:
+def _key(model: str | None, prompt: bytes) -> int | None:
     if not prompt:
         return None
     return xxhash.xxh3_64_intdigest(prompt, seed=xxhash.xxh3_64_intdigest((model or "").encode()))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.policies.base import Policy
 from gateway.core.rendezvous import weight
@@ -19,6 +20,9 @@ _TRUST = {
 """Ready replicas come before all others. Those that are out stay in the ranking behind them: when nobody is ready, the
 least bad one serves. A draining one is not asked at all."""
 
+MAX_NAME_CHARS = 200
+"""How much of an unknown model's name is said back, and logged: the name may be as long as the body."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -28,13 +32,13 @@ class Decision:
     reason: str
 
 
-def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, policy: Policy) -> Decision:
+def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Decision:
     """Rank the replicas that serve the request's model. Pure: it changes nothing, `Policy.record` learns.
 
     Raises `ModelNotFound` when the fleet is known not to serve the model, `Unavailable` when no replica can be asked.
     """
     candidates = _candidates(facts.model, fleet)
-    scores = policy.score(facts, candidates, books)
+    scores = policy.score(facts, candidates, books, match)
     key = facts.system_key or 0
     order = sorted(
         range(len(candidates)),
@@ -42,7 +46,7 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, policy: Poli
     )
     best = order[0]
     ready = candidates[best].state is ReplicaState.READY
-    reason = policy.reason(facts, scores, best) if ready else "fallback"
+    reason = policy.reason(facts, candidates, scores, best, match) if ready else "fallback"
     return Decision(tuple(candidates[i].replica for i in order), reason)
 
 
@@ -53,10 +57,13 @@ def _candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView
     else:
         serving = [view for view in asked if view.models is not None and model in view.models]
         if not serving and asked:
-            if all(view.models is not None for view in asked):
-                raise ModelNotFound(f"no replica serves the model {model!r}; see GET /v1/models", param="model")
+            # A draining replica that serves it will be followed by another.
+            if all(view.models is not None and model not in view.models for view in fleet.replicas):
+                raise ModelNotFound(
+                    f"no replica serves the model {model[:MAX_NAME_CHARS]!r}; see GET /v1/models", param="model"
+                )
             # A replica that has not told its models yet may have this one.
-            raise Unavailable("no replica that is known to serve this model has answered yet", retry_after_s=1)
+            raise Unavailable("no replica that is known to serve this model takes traffic now", retry_after_s=1)
     if not serving:
         raise Unavailable("no replica can take traffic", retry_after_s=1)
     return serving

@@ -37,7 +37,8 @@ class Shape:
         return self.event(index, start, start + count)
 
     def event(self, index: int, start: int, stop: int) -> bytes:
-        raise NotImplementedError
+        """One event for the tokens from `start` to `stop` of a choice; none in an answer that is never streamed."""
+        return b""
 
     def closing(self) -> bytes:
         """What follows when all choices have ended."""
@@ -48,8 +49,8 @@ class Shape:
         return b"data: " + refusal.body() + b"\n\n" + self.done
 
     def whole(self) -> bytes:
-        """The answer to a request that did not ask for a stream."""
-        raise NotImplementedError
+        """The answer to a request that did not ask for a stream; empty in a shape that is only streamed."""
+        return b""
 
     def cut(self) -> list[int]:
         """End every choice where it stands with finish reason `abort`; returns those that had not ended."""

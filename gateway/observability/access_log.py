@@ -27,7 +27,9 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what has been collected; safe to call from another thread than `add`."""
-        lines, self._lines = self._lines, []
+        # The list stays the same one: `add` may be about to append to it. Each step here is atomic.
+        lines = self._lines[:]
+        del self._lines[: len(lines)]
         if lines:
             lines.append(b"")
             self._write(b"\n".join(lines))

@@ -1,57 +1,27 @@
 """One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
 
 import asyncio
-from dataclasses import dataclass
 from math import inf
 
-from gateway.clock import Clock
-from gateway.core.books import Books, Entry
+from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
-from gateway.core.fleet import Board
-from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.core.types import OutcomeReading, Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
-from gateway.observability.ledger import Ledger, Series
+from gateway.observability.ledger import Series
 from gateway.observability.records import RequestRecord
+from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
-from gateway.serving.upstream import Pool, UpstreamConnection
+from gateway.serving.upstream import UpstreamConnection
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
 
 CLIENT_LEFT = 499
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The contract's limits, in seconds, bytes and attempts."""
-
-    connect_timeout_s: float = 2.0
-    first_token_timeout_s: float = 120.0
-    idle_timeout_s: float = 60.0
-    request_read_timeout_s: float = 30.0
-    max_attempts: int = 3
-    max_body_bytes: int = 64 * 1024 * 1024
-    classes: frozenset[str] = frozenset(("interactive", "standard", "batch"))
-
-
-@dataclass(slots=True)
-class Desk:
-    """What all exchanges share."""
-
-    clock: Clock
-    board: Board
-    books: Books
-    policy: Policy
-    pool: Pool
-    ledger: Ledger
-    limits: Limits
-    draining: bool = False
 
 
 class Exchange:
@@ -104,7 +74,8 @@ class Exchange:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
             self._facts = facts = parse(self._endpoint, self._head.content_type, body)
-            self._decision = decision = decide(facts, desk.board.current, desk.books, desk.policy)
+            match = desk.index.match(facts.blocks)
+            self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
         except GatewayError as error:
             self._refuse(error)
             return
@@ -122,9 +93,11 @@ class Exchange:
         assert self._facts is not None
         replica = self._decision.ranked[self._attempts]
         self._attempts += 1
-        tokens = self._facts.prompt_tokens
-        self._entry = self._desk.books.open(replica.id, tokens, tokens)
-        connection = self._desk.pool.take(replica)
+        desk, facts = self._desk, self._facts
+        work = facts.uncached_tokens(desk.index.match(facts.blocks).depth(replica.id))
+        self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
+        desk.index.record(replica.id, facts.blocks)
+        connection = desk.pool.take(replica)
         if connection is not None:
             self._send(connection)
         else:

@@ -11,7 +11,8 @@ from math import inf
 from gateway.core.endpoints import RELAYED, Endpoint
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, HeadersTooLarge, UploadTimeout
 from gateway.observability.records import RequestRecord
-from gateway.serving.exchange import Desk, Exchange
+from gateway.serving.desk import Desk
+from gateway.serving.exchange import Exchange
 from gateway.serving.http import CONTINUE, ChunkedBody, RequestHead, error_response, read_head
 from gateway.serving.watchdog import Watchdog
 

@@ -33,6 +33,7 @@ class RequestHead:
     __slots__ = (
         "chunked",
         "class_",
+        "connection",
         "content_length",
         "content_type",
         "continues",
@@ -40,7 +41,6 @@ class RequestHead:
         "keep_alive",
         "lines",
         "method",
-        "named",
         "request_id",
         "url",
     )
@@ -51,12 +51,11 @@ class RequestHead:
         self.http10 = False
         self.keep_alive = True
         self.lines: list[bytes] = []
+        self.connection = b""
         self.content_length: int | None = None
         self.chunked = False
         self.continues = False
         self.content_type = b""
-        self.named = b""
-        """Headers that `Connection` names: they are meant for this hop only."""
         self.request_id: str | None = None
         self.class_: str | None = None
 
@@ -94,13 +93,21 @@ class RequestHead:
             self.continues = True
         elif key == b"x-request-id" and len(value) <= _MAX_REQUEST_ID and value.isascii():
             self.request_id = value.decode()
-        elif key == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            self.named += b"," + value
+        elif key == b"connection":
+            self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 
-    def drop_named(self) -> None:
-        """Only once all lines are there: `Connection` may come before those that it names."""
-        named = tuple(token.strip().lower() + b":" for token in self.named.split(b","))
-        self.lines = [line for line in self.lines if not line.lower().startswith(named)]
+    def end(self, version: str) -> None:
+        """All lines have been seen. httptools' own word on keep-alive is lost when a message without body ends."""
+        if version == "1.1" and self.connection in (b"", b"keep-alive"):
+            return
+        self.http10 = version == "1.0"
+        options = [option.strip() for option in self.connection.lower().split(b",")]
+        wanted = version == "1.1" or (self.http10 and b"keep-alive" in options and not self.chunked)
+        self.keep_alive = wanted and b"close" not in options
+        # `Connection` may name more headers that are meant for this hop only, before it or behind it.
+        named = tuple(option + b":" for option in options if option not in (b"", b"close", b"keep-alive"))
+        if named:
+            self.lines = [line for line in self.lines if not line.lower().startswith(named)]
 
 
 def read_head(data: bytes) -> RequestHead:
@@ -121,10 +128,7 @@ def read_head(data: bytes) -> RequestHead:
     if version not in ("1.1", "1.0"):
         raise BadRequest(f"HTTP/{version} is not spoken here")
     head.method = parser.get_method()
-    head.http10 = version == "1.0"
-    head.keep_alive = parser.should_keep_alive()
-    if head.named:
-        head.drop_named()
+    head.end(version)
     return head
 
 
@@ -144,6 +148,8 @@ class ChunkedBody:
         """Raises `BadRequest` when the chunks are malformed."""
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.overrun = True  # only a request behind the body can offer one
         except httptools.HttpParserError as error:
             if not self.complete:
                 raise BadRequest(f"the chunked body is malformed: {error}") from None

@@ -1,46 +1,81 @@
 """Which models a replica serves: `GET /v1/models`, which is also the first sign that it lives."""
 
+import anyio
 import httpx
 import msgspec
 
-from gateway.core.types import ModelsReading, Replica
+from gateway.core.types import ModelsReading, Replica, ReplicaId
+from gateway.telemetry.poller import NoAnswer
 
-
-class _Model(msgspec.Struct):
-    id: str
+MAX_BODY_BYTES = 4 * 1024 * 1024
+LOOK_TIMEOUT_S = 5.0
+"""For the whole answer: httpx's own time-outs are per read, and a replica that trickles would never end."""
 
 
 class _List(msgspec.Struct):
-    data: list[_Model]
+    data: list[object]
 
 
 _decoder = msgspec.json.Decoder(_List)
 
 
 def parse_models(body: bytes) -> frozenset[str] | None:
-    """The names in OpenAI's list of models; `None` if this is no such list."""
+    """The names in OpenAI's list of models; `None` if this is no such list. Entries without a name are passed over.
+
+    A list without entries is an answer; one that has only entries without a name is not.
+    """
     try:
-        return frozenset(model.id for model in _decoder.decode(body).data)
-    except (msgspec.DecodeError, RecursionError):
+        entries = _decoder.decode(body).data
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    names = frozenset(name for entry in entries if (name := _name(entry)) is not None)
+    return None if entries and not names else names
+
+
+def _name(entry: object) -> str | None:
+    match entry:
+        case {"id": str(name)} if name:
+            return name
+        case _:
+            return None
 
 
 class ModelsReader:
     """Asks one replica at a time over a client that is handed in, with the replica's own key."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
         self._http = http
+        self._timeout_s = timeout_s
 
     async def ask(self, replica: Replica) -> ModelsReading:
-        """The reading; its models are `None` when the replica did not answer, or not with a list of models."""
-        headers = {"authorization": f"Bearer {replica.api_key}"} if replica.api_key else {}
+        """The models that the replica serves. Raises `NoAnswer` when it did not answer with a list of models."""
         try:
-            response = await self._http.get(f"{replica.url}/v1/models", headers=headers)
-        except httpx.HTTPError:
-            return ModelsReading(replica.id, None)
-        return ModelsReading(replica.id, parse_models(response.content) if response.status_code == 200 else None)
+            with anyio.fail_after(self._timeout_s):
+                body = await self._body(replica)
+        except TimeoutError:
+            raise NoAnswer(f"no whole answer in {self._timeout_s} s") from None
+        except httpx.LocalProtocolError:  # its text may quote the key
+            raise NoAnswer("the request could not be written; is there a line break in its api_key?") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswer(f"{type(error).__name__} {error}".strip()) from None
+        models = parse_models(body)
+        if models is None:
+            raise NoAnswer("its answer is no list of models")
+        return ModelsReading(replica.id, models)
+
+    async def _body(self, replica: Replica) -> bytes:
+        headers = {"authorization": f"Bearer {replica.api_key}"} if replica.api_key else {}
+        async with self._http.stream("GET", f"{replica.url}/v1/models", headers=headers) as response:
+            if response.status_code != 200:
+                raise NoAnswer(f"status {response.status_code}")
+            body = bytearray()
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise NoAnswer(f"a list of more than {MAX_BODY_BYTES} bytes")
+            return bytes(body)
 
 
-def no_answer(reading: object) -> bool:
-    """Whether this reading says that the replica did not answer."""
-    return isinstance(reading, ModelsReading) and reading.models is None
+def no_answer(replica: ReplicaId) -> ModelsReading:
+    """The reading which says that the replica did not answer."""
+    return ModelsReading(replica, None)

@@ -1,84 +1,136 @@
 """One loop for each replica: ask, publish, wait; so that a slow or dead replica never delays another's readings."""
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import anyio
-from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_result, wait_exponential
 
 from gateway.clock import Clock
-from gateway.core.fleet import Board
-from gateway.core.types import Reading, Replica, ReplicaId
+from gateway.core.fleet import FALL, Board
+from gateway.core.types import Reading, Replica, ReplicaId, ReplicaState
 
 log = logging.getLogger("gateway.telemetry")
 
-Ask = Callable[[Replica], Awaitable[Reading]]
-"""Asks one replica. What a replica may do wrong is a reading, not an exception."""
+FIRST_RETRY_S = 0.25
+"""The first wait after a failure; each further one is twice as long, so that three failures take under a second."""
 
 MAX_BACK_OFF_S = 10.0
 
+JITTER_RATIO = 0.1
+"""Waits differ by up to this share, so that replicas and gateways do not fall into step."""
+
+
+class NoAnswer(Exception):
+    """A replica did not answer, or not rightly. The text says how, for the log."""
+
+
+Ask = Callable[[Replica], Awaitable[Reading]]
+"""Asks one replica. Raises `NoAnswer` for all that a replica may do wrong."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What one loop remembers: the state it last told of, and whether a surprise is already in the log."""
+
+    replica: Replica
+    told: ReplicaState | None = None
+    surprised: bool = False
+
 
 class Poller:
-    """Asks every replica of the board each `interval_s`; one that fails is asked again soon, then ever more rarely."""
+    """Asks every replica of the board each `interval_s`; one that fails is asked again soon, then ever more rarely.
+
+    `unknown` makes the reading that says that nothing is known. Publishes by `board.fold`, and does nothing else.
+    """
 
     def __init__(
         self,
         board: Board,
         clock: Clock,
         ask: Ask,
-        failed: Callable[[Reading], bool],
+        unknown: Callable[[ReplicaId], Reading],
         *,
         interval_s: float,
-        fall: int,
+        fall: int = FALL,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self._board = board
         self._clock = clock
         self._ask = ask
-        self._failed = failed
+        self._unknown = unknown
         self._interval_s = interval_s
         self._fall = fall
         self._sleep = sleep
-        self._back_off = wait_exponential_jitter(multiplier=min(interval_s, 0.5), max=MAX_BACK_OFF_S, jitter=0.1)
+        self._rand = rand
+        self._watched: set[Replica] = set()
         self.surprises = 0
-        """Exceptions that nobody foresaw; each was logged."""
+        """Exceptions that nobody foresaw. The first of a streak is logged."""
+
+    def __repr__(self) -> str:
+        return f"<Poller of {len(self._watched)} replicas each {self._interval_s} s, {self.surprises} surprises>"
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled. The first round is at once; a replica that joins is asked within `interval_s`."""
         async with anyio.create_task_group() as group:
-            for view in self._board.current.replicas:
-                group.start_soon(self._watch, view.replica)
+            while True:
+                for view in self._board.current.replicas:
+                    if view.replica not in self._watched:
+                        self._watched.add(view.replica)
+                        group.start_soon(self.watch, view.replica)
+                await self._sleep(self._interval_s)
 
-    async def _watch(self, replica: Replica) -> None:
-        failures = 0
-        while True:
-            failures = 0 if await self._look(replica) else failures + 1
-            await self._sleep(self._wait_s(failures))
+    async def watch(self, replica: Replica) -> None:
+        """Ask one replica until it has left the board."""
+        watch = _Watch(replica)
+        ask_again = AsyncRetrying(
+            wait=wait_exponential(multiplier=min(self._interval_s, FIRST_RETRY_S), max=MAX_BACK_OFF_S),
+            retry=retry_if_result(lambda settled: not settled),
+            sleep=self._pause,
+        )
+        while self._listed(replica):
+            await ask_again(self._look, watch)
+            await self._pause(self._interval_s)
+        self._watched.discard(replica)
 
-    async def _look(self, replica: Replica) -> bool:
-        """One reading; whether it was a good one."""
-        try:
-            reading = await self._ask(replica)
-        except Exception:  # the loop must outlive a reader's mistakes
-            self.surprises += 1
-            log.exception("reading %s failed in an unforeseen way", replica.id)
-            return False
-        before = self._state(replica.id)
+    async def _look(self, watch: _Watch) -> bool:
+        """Publish one reading. Whether the replica need not be asked again soon: it answered, or has left."""
+        reading, why = await self._read(watch)
+        if not self._listed(watch.replica):
+            return True
         self._board.fold(reading, self._clock.monotonic(), fall=self._fall)
-        after = self._state(replica.id)
-        if after != before:
-            log.warning("replica %s (%s) is now %s, was %s", replica.id, replica.url, after, before)
-        return not self._failed(reading)
+        self._tell(watch, why)
+        return why is None
 
-    def _wait_s(self, failures: int) -> float:
-        if failures == 0:
-            return self._interval_s
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = failures
-        return self._back_off(state)
+    async def _read(self, watch: _Watch) -> tuple[Reading, str | None]:
+        """The reading, and why it says nothing if it does."""
+        replica = watch.replica
+        surprised, watch.surprised = watch.surprised, False
+        try:
+            return await self._ask(replica), None
+        except NoAnswer as error:
+            return self._unknown(replica.id), str(error)
+        except Exception as error:  # the loop must outlive a reader's mistakes
+            self.surprises += 1
+            watch.surprised = True
+            if not surprised:
+                log.exception("asking replica %s failed in an unforeseen way", replica.id)
+            return self._unknown(replica.id), f"unforeseen {type(error).__name__}"
 
-    def _state(self, replica: ReplicaId) -> str | None:
-        for view in self._board.current.replicas:
-            if view.id == replica:
-                return view.state.value
-        return None
+    def _tell(self, watch: _Watch, why: str | None) -> None:
+        """Log the replica's state if it is not the one that was logged last."""
+        state = next(view.state for view in self._board.current.replicas if view.replica == watch.replica)
+        if state is watch.told:
+            return
+        watch.told = state
+        level = logging.WARNING if why else logging.INFO
+        log.log(level, "replica %s (%s) is %s: %s", watch.replica.id, watch.replica.url, state, why or "it answers")
+
+    async def _pause(self, seconds: float) -> None:
+        await self._sleep(seconds * (1 + JITTER_RATIO * (2 * self._rand() - 1)))
+
+    def _listed(self, replica: Replica) -> bool:
+        return any(view.replica == replica for view in self._board.current.replicas)

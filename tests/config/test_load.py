@@ -1,11 +1,13 @@
 """A config is read whole, or every error in it is told at once."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, ConfigErrors, ineffective, load, public
+from gateway.config import POLICIES, Config, ConfigErrors, ineffective, load, public
+from gateway.core.policies import POLICIES as REGISTRY
 from gateway.core.types import Replica, ReplicaId
 
 
@@ -78,7 +80,6 @@ logging: [1]
         ("server: {tls: {client_ca: nowhere.pem}}", "FILE: server.tls.cert: expected a file, as client_ca is set"),
         ("admin: {port: 8080}", "FILE: admin.port: expected another port than that of server, got 8080"),
         ("routing: {load_factor: 2}", "FILE: routing.load_factor: expected null, as it belongs to the policy system_p"),
-        ("routing: {theta: 1.1}", "FILE: routing.theta: expected a number from 0 to 1 or null, got 1.1"),
         ("server: {host: '${A-B}'}", 'FILE: server.host: expected ${NAME}, got "${A-B}"'),
         ("server: {host: '${'}", 'FILE: server.host: expected ${NAME}, got "${"'),
         ("server: {port: '${P}'}", "FILE: server.port: expected a port from 0 (any free one) to 65535, got"),
@@ -158,7 +159,7 @@ def test_a_loopback_admin_port_needs_no_token(tmp_path: Path, host: str) -> None
 
 def test_a_table_of_parameters_belongs_to_each_policy(tmp_path: Path) -> None:
     """Only what is given is handed to the policy, which knows its own defaults."""
-    assert loaded(tmp_path, "routing: {g: 0.1, theta: 0}").routing.parameters == {"g": 0.1, "theta": 0.0}
+    assert loaded(tmp_path, "routing: {g: 0.1, k: 0}").routing.parameters == {"g": 0.1, "k": 0.0}
     other = loaded(tmp_path, "routing: {policy: system_prompt, load_factor: 2}").routing
     assert other.parameters == {"load_factor": 2.0}
 
@@ -280,3 +281,10 @@ def test_what_changes_nothing_is_told(tmp_path: Path) -> None:
     text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', gpus: ['n:0']}]}"
     assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus", "telemetry.learned"]
     assert ineffective(Config()) == []
+
+
+def test_the_policies_are_those_that_exist() -> None:
+    """A name that the config takes is in the registry, and its parameters are those of its constructor."""
+    for name, make in REGISTRY.items():
+        assert tuple(inspect.signature(make).parameters) == POLICIES[name]
+    assert set(REGISTRY) == set(POLICIES)

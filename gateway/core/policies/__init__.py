@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 from gateway.core.policies.base import Policy
 from gateway.core.policies.least_load import LeastLoad
+from gateway.core.policies.prefix import Prefix
 from gateway.core.policies.round_robin import RoundRobin
 from gateway.core.policies.system_prompt import SystemPrompt
 
 POLICIES: Mapping[str, Callable[..., Policy]] = {
-    policy.name: policy for policy in (SystemPrompt, LeastLoad, RoundRobin)
+    policy.name: policy for policy in (Prefix, SystemPrompt, LeastLoad, RoundRobin)
 }
 
 __all__ = ["POLICIES", "Policy"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView
@@ -13,10 +14,14 @@ class Policy(Protocol):
 
     name: str
 
-    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+    def score(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[float]:
         """One score for each candidate, in their order, in the policy's own unit."""
 
-    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+    def reason(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match
+    ) -> str:
         """One word for why the candidate at index `chosen` won; it goes into `x-gateway-reason`."""
 
     def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView
@@ -12,10 +13,14 @@ class LeastLoad:
 
     name = "least_load"
 
-    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+    def score(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[float]:
         return [books[view.replica.id].in_flight for view in candidates]
 
-    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+    def reason(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match
+    ) -> str:
         return "load"
 
     def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView
@@ -16,11 +17,15 @@ class RoundRobin:
         self._turn = 0
         self._last: dict[ReplicaId, int] = {}
 
-    def score(self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books) -> Sequence[float]:
+    def score(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[float]:
         last = self._last
         return [last.get(view.replica.id, 0) for view in candidates]
 
-    def reason(self, facts: RequestFacts, scores: Sequence[float], chosen: int) -> str:
+    def reason(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match
+    ) -> str:
         return "turn"
 
     def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:

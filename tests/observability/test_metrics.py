@@ -1,0 +1,147 @@
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.core.books import Books
+from gateway.core.fleet import Board
+from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.observability.ledger import Ledger
+from gateway.observability.metrics import Metrics
+from gateway.observability.records import RequestRecord
+
+CONTRACT = {
+    "gateway_requests": ("counter", {"model", "replica", "code", "class"}),
+    "gateway_time_to_first_token_seconds": ("histogram", {"model", "replica"}),
+    "gateway_inter_token_latency_seconds": ("histogram", {"model", "replica"}),
+    "gateway_time_per_output_token_seconds": ("histogram", {"model", "replica"}),
+    "gateway_request_duration_seconds": ("histogram", {"model", "class"}),
+    "gateway_queue_wait_seconds": ("histogram", {"model", "class"}),
+    "gateway_overhead_seconds": ("histogram", {"stage"}),
+    "gateway_tokens": ("counter", {"model", "tenant", "kind"}),
+    "gateway_routing_decisions": ("counter", {"policy", "reason"}),
+    "gateway_retries": ("counter", {"reason"}),
+    "gateway_client_disconnects": ("counter", {"phase"}),
+    "gateway_in_flight_requests": ("gauge", {"replica"}),
+    "gateway_replica_state": ("gauge", {"replica", "state"}),
+}
+"""The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
+
+A, B = (ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY) for name in "ab")
+
+
+def scrape(metrics: Metrics) -> dict[str, tuple[str, list]]:
+    """What Prometheus reads: kind and samples of each family, without the times at which series began."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        family.name: (family.type, [sample for sample in family.samples if not sample.name.endswith("_created")])
+        for family in families
+        if not family.name.endswith("_created")
+    }
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(FleetSnapshot((A, B)))
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+@pytest.fixture
+def metrics(board: Board, books: Books) -> Metrics:
+    return Metrics(CollectorRegistry(), board, books)
+
+
+def feed_all(metrics: Metrics) -> None:
+    """At least one sample for every series."""
+    ledger = Ledger(metrics)
+    ledger.stage("read", 0.001)
+    ledger.decided("least_load", "load")
+    ledger.retried("connect")
+    ledger.series("m", "a", "standard", "default").itl.observe(0.01)
+    ledger.settle(
+        RequestRecord(
+            time=1.0,
+            request_id="x",
+            model="m",
+            replica="a",
+            status=200,
+            prompt_tokens=3,
+            ttft_s=0.1,
+            tpot_s=0.01,
+            duration_s=1.0,
+            queue_s=0.0,
+            disconnected="streaming",
+        )
+    )
+
+
+def test_names_kinds_and_labels_are_the_contracts(metrics):
+    """Dashboards and alerts are written against these names, so none differs and none has another label."""
+    feed_all(metrics)
+    seen = scrape(metrics)
+    assert {name for name in seen if name.startswith("gateway_")} >= set(CONTRACT)
+    for name, (kind, labels) in CONTRACT.items():
+        told_kind, samples = seen[name]
+        assert told_kind == kind, name
+        assert {label for sample in samples for label in sample.labels} - {"le"} == labels, name
+
+
+def test_counters_end_in_total(metrics):
+    """A counter's samples carry the suffix that Prometheus wants, once."""
+    feed_all(metrics)
+    _, samples = scrape(metrics)["gateway_requests"]
+    assert {sample.name for sample in samples} == {"gateway_requests_total"}
+
+
+def test_buckets_add_up(metrics):
+    """Every histogram's buckets rise to its count, and the last is +Inf."""
+    feed_all(metrics)
+    for name, (kind, samples) in scrape(metrics).items():
+        if kind == "histogram":
+            buckets = [sample for sample in samples if sample.name == f"{name}_bucket"]
+            by_series: dict[tuple, list] = {}
+            for sample in buckets:
+                key = tuple(sorted((k, v) for k, v in sample.labels.items() if k != "le"))
+                by_series.setdefault(key, []).append((float(sample.labels["le"]), sample.value))
+            assert by_series, name
+            for series in by_series.values():
+                values = [value for _, value in sorted(series)]
+                assert values == sorted(values)
+                assert max(series)[0] == float("inf")
+
+
+def test_the_gauges_are_read_at_each_scrape(metrics, board, books):
+    """Requests in flight and states are those of the moment, one state of five for each replica."""
+    entry = books.open(A.id, 1, 1)
+    assert in_flight(metrics) == {"a": 1, "b": 0}
+    entry.close()
+    board.publish(FleetSnapshot((A,)))
+    assert in_flight(metrics) == {"a": 0}
+    _, samples = scrape(metrics)["gateway_replica_state"]
+    assert {sample.labels["state"]: sample.value for sample in samples} == {
+        **dict.fromkeys(("warming", "suspect", "ejected", "draining"), 0.0),
+        "ready": 1.0,
+    }
+
+
+def in_flight(metrics: Metrics) -> dict[str, float]:
+    _, samples = scrape(metrics)["gateway_in_flight_requests"]
+    return {sample.labels["replica"]: sample.value for sample in samples}
+
+
+def test_an_empty_registry_can_be_scraped():
+    """A gateway without replicas and requests is rendered as well, and two of them share nothing."""
+    first, second = (Metrics(CollectorRegistry(), Board(FleetSnapshot()), Books()) for _ in range(2))
+    feed_all(first)
+    assert scrape(second)["gateway_requests"][1] == []
+
+
+def test_label_values_are_escaped(metrics):
+    """A model's name with quotes and line breaks is read back as it was."""
+    name = 'a"b\\c\nd'
+    Ledger(metrics).settle(RequestRecord(time=1.0, request_id="x", model=name, replica="a", status=200))
+    _, samples = scrape(metrics)["gateway_requests"]
+    assert samples[0].labels["model"] == name
