@@ -46,7 +46,6 @@ class Front(asyncio.Protocol):
         self._make_id = ids
         self._make_other = other
         self._read: Callable[[bytes], None] = self._read_head
-        self._head = b""
         self._held = b""
         self._started_at: float | None = None
         self._exchange: Exchange | None = None
@@ -159,14 +158,13 @@ class Front(asyncio.Protocol):
         if end > MAX_HEAD_BYTES:
             self._reject(_head_too_large())
             return
-        self._head = data[: end + 4]
         try:
-            head = read_head(self._head)
+            head = read_head(data[: end + 4])
         except GatewayError as error:
             self._reject(error)
             return
         endpoint = RELAYED.get(head.path) if head.method == b"POST" else None
-        if endpoint is None and not head.content_length and not head.chunked:
+        if endpoint is None:
             self._hand_to_other(data)
         else:
             self._read_body(endpoint, head, data[end + 4 :])
@@ -180,7 +178,7 @@ class Front(asyncio.Protocol):
         else:
             self._held = data
 
-    def _read_body(self, endpoint: Endpoint | None, head: RequestHead, data: bytes) -> None:
+    def _read_body(self, endpoint: Endpoint, head: RequestHead, data: bytes) -> None:
         limit = self._desk.limits.max_body_bytes
         length = head.content_length or 0
         if length > limit:
@@ -192,7 +190,7 @@ class Front(asyncio.Protocol):
         else:
             self._read_sized_body(endpoint, head, data, length)
 
-    def _read_sized_body(self, endpoint: Endpoint | None, head: RequestHead, data: bytes, length: int) -> None:
+    def _read_sized_body(self, endpoint: Endpoint, head: RequestHead, data: bytes, length: int) -> None:
         pieces = [data]
         missing = length - len(data)
         if head.continues and not data:
@@ -208,7 +206,7 @@ class Front(asyncio.Protocol):
 
         self._read = read
 
-    def _read_chunked_body(self, endpoint: Endpoint | None, head: RequestHead, data: bytes) -> None:
+    def _read_chunked_body(self, endpoint: Endpoint, head: RequestHead, data: bytes) -> None:
         body = ChunkedBody()
         limit = self._desk.limits.max_body_bytes
         if head.continues and not data:
@@ -231,11 +229,7 @@ class Front(asyncio.Protocol):
         if data:
             read(data)
 
-    def _begin(self, endpoint: Endpoint | None, head: RequestHead, body: bytes, rest: bytes) -> None:
-        if endpoint is None:
-            # No such path reads a body, but uvicorn would close on a client that still sends one: it sees a reset.
-            self._hand_to_other(self._head)
-            return
+    def _begin(self, endpoint: Endpoint, head: RequestHead, body: bytes, rest: bytes) -> None:
         self._read = self._hold
         self._held = rest
         self.deadline = inf
@@ -267,7 +261,6 @@ class Front(asyncio.Protocol):
     def _reject(self, error: GatewayError, head: RequestHead | None = None) -> None:
         """Answer a request that cannot be read to its end, then close; nothing of it has reached a replica."""
         request_id = (head and head.request_id) or self._make_id()
-        endpoint = RELAYED.get(head.path) if head is not None else None
         response = error_response(error, request_id, close=True)
         self.transport.write(response)
         now = self._now()
@@ -275,7 +268,7 @@ class Front(asyncio.Protocol):
             RequestRecord(
                 time=self._desk.clock.wall(),
                 request_id=request_id,
-                path=endpoint.path if endpoint is not None else "",
+                path=RELAYED[head.path].path if head is not None else "",
                 status=error.status,
                 error=error.message,
                 duration_s=now - (self._started_at or now),
