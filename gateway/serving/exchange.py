@@ -156,7 +156,7 @@ class Exchange:
         relay = reply.relay
         failed = relay.failed if relay is not None else None
         if not reply.begun:
-            if failed and relay is not None and not relay.refused and self._may_retry():
+            if failed and relay is not None and not relay.refused and (self._may_retry() or not data):
                 self._give_up(upstream, failed, "stream")
                 return
             if not data and not complete:
