@@ -66,6 +66,7 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
         self._signals = signals and threading.current_thread() is threading.main_thread()
         self.interrupted = False
+        self.servers = []
         self._socket: socket.socket
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -101,6 +102,9 @@ class _Server(uvicorn.Server):
         try:
             await self.serve(sockets=[self._socket])
         finally:
+            # Cancelled, uvicorn leaves its listeners open, and uvloop never closes over a socket closed under it.
+            for server in self.servers:
+                server.close()
             self._socket.close()
 
     @property
