@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import cast
 
 import anyio
@@ -191,3 +191,14 @@ async def scripted(count: int = 1, *, send_bytes: int | None = None) -> AsyncIte
         yield peers
     finally:
         await peers.stop()
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[str]:
+    """The URL of a port where a connection never comes about: its queue is full, and nobody empties it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as fillers:
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
