@@ -4,10 +4,11 @@ from http import HTTPStatus
 
 import httptools
 
-from gateway.errors import BadRequest, ExpectationFailed, GatewayError, openai_body
+from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, GatewayError, HeadersTooLarge, openai_body
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+MAX_HEAD_BYTES = 64 * 1024
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -189,3 +190,11 @@ def error_response(error: GatewayError, request_id: str, *, close: bool, extra: 
         b"connection: close\r\n" if close else b"",
         body,
     )
+
+
+def head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"the request's headers are larger than {MAX_HEAD_BYTES} bytes")
+
+
+def body_too_large(size: int, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body has {size} bytes or more; server.max_body_bytes is {limit}")
