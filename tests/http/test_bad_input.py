@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.peers import WHOLE, Peers, scripted, sized
+from tests.peers import LAST, WHOLE, Peers, scripted, sized
 from tests.raw import CHAT, Client, Response, chat, connect, request
 from tests.running import Running, config_for, running
 
@@ -18,23 +18,33 @@ BODY = json.dumps(chat()).encode()
 LENGTH = b"content-length: %d\r\n" % len(BODY)
 
 
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
+@pytest.fixture(scope="module")
+async def bench() -> AsyncIterator[tuple[Peers, Running]]:
+    """One gateway with small limits for all tests of this file."""
     async with scripted() as peers:
-        peers.answer = lambda call: call.send(sized(b"{}"))
-        yield peers
+        config = config_for(peers.urls, max_body_bytes=1 << 20, request_read_timeout_s=0.3)
+        async with running(config) as harness:
+            yield peers, harness
 
 
 @pytest.fixture
-async def harness(peers: Peers) -> AsyncIterator[Running]:
-    """A gateway with small limits, which must answer a good request after whatever the test has done to it."""
-    config = config_for(peers.urls, max_body_bytes=1 << 20, request_read_timeout_s=0.3)
-    async with running(config) as harness:
-        yield harness
-        peers.answer = lambda call: call.send(sized(b"{}"))
-        async with connect(harness.port) as client:
-            assert (await client.ask(chat())).body == b"{}"
-        assert harness.gateway.books.total_in_flight() == 0
+def peers(bench: tuple[Peers, Running]) -> Peers:
+    """The replica, as if it had never been asked."""
+    peers, _ = bench
+    peers.calls.clear()
+    peers.answer = lambda call: call.send(sized(b"{}"))
+    return peers
+
+
+@pytest.fixture
+async def harness(bench: tuple[Peers, Running], peers: Peers) -> AsyncIterator[Running]:
+    """The gateway, which must answer a good request after whatever the test has done to it."""
+    _, harness = bench
+    yield harness
+    peers.answer = lambda call: call.send(sized(b"{}"))
+    async with connect(harness.port) as client:
+        assert (await client.ask(chat())).body == b"{}"
+    assert harness.gateway.books.total_in_flight() == 0
 
 
 async def refused(harness: Running, raw: bytes) -> Response:
@@ -169,6 +179,7 @@ async def test_an_upload_to_a_path_that_takes_none(harness: Running, peers: Peer
             client.send(start + b"transfer-encoding: chunked\r\n\r\n")
         for _ in range(size // len(piece)):
             await client.send_all(piece if framing == "length" else b"10000\r\n" + piece + b"\r\n")
+        client.send(LAST if framing == "chunks" else b"")
         response = await client.response()
         assert response.status in (404, 405)
         assert not client.was_reset
@@ -396,8 +407,7 @@ async def test_an_upload_that_stalls(harness: Running, peers: Peers, start: byte
         assert (response.status, response.error["code"]) == (408, "upload_timeout")
         assert await client.ended()
     assert peers.calls == []
-    (record,) = await harness.settled(1)
-    assert record["status"] == 408
+    assert (await harness.settled(1))[-1]["status"] == 408
 
 
 async def dribble(client: Client, start: bytes, more: bytes) -> Response:
