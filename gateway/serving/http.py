@@ -133,6 +133,28 @@ def read_head(data: bytes) -> RequestHead:
     return head
 
 
+class SizedBody:
+    """A request body of a known length, as far as it has come; `rest` is what followed it."""
+
+    def __init__(self, length: int) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.rest = b""
+        self.overrun = False
+        self._length = length
+
+    @property
+    def complete(self) -> bool:
+        return self.size == self._length
+
+    def feed(self, data: bytes) -> None:
+        missing = self._length - self.size
+        self.rest = data[missing:]
+        piece = data[:missing]
+        self.pieces.append(piece)
+        self.size += len(piece)
+
+
 class ChunkedBody:
     """A chunked request body, decoded. `pieces` is what has come, `complete` whether its last chunk was among it."""
 
@@ -140,6 +162,7 @@ class ChunkedBody:
         self.pieces: list[bytes] = []
         self.size = 0
         self.complete = False
+        self.rest = b""
         self.overrun = False
         """Whether bytes followed the body; where they begin is not told."""
         self._parser = httptools.HttpRequestParser(self)
