@@ -3,14 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from gateway.core.types import ReplicaId
+from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState
 
 TOKENS_PER_BLOCK = 128
 """What a block counts for in a replica's capacity: 512 bytes at 4 bytes a token (ROUTING: an LRU of C / 128 blocks)."""
 
 BLOCKS_PER_REPLICA = 3072
-"""Capacity while a replica's KV cache size is not known: 400k tokens (8B on one H100) in blocks of 128. Half of the real
-size costs p99 TTFT 1.5 times, twice of it 1.1 times: rather too much than too little."""
+"""Capacity while a replica's KV cache size is not known: 400k tokens (8B on one H100) in blocks of 128. Half of the
+real size costs 1.5 times the p99 TTFT, twice of it 1.1 times: rather too much than too little."""
 
 MAX_BLOCKS_PER_REPLICA = 1 << 17
 """16M tokens, more than a replica holds today: a wild reading must not open the memory."""
@@ -55,9 +55,10 @@ class PrefixIndex:
         self._recent: dict[ReplicaId, OrderedDict[int, None]] = {}
         self._bits: dict[ReplicaId, int] = {}
         self._names: dict[int, ReplicaId] = {}
+        self._out: set[ReplicaId] = set()
 
     def match(self, blocks: Sequence[int]) -> Match:
-        """Read only. Costs one look-up a block, up to the first that nobody holds, and one step a replica that has any."""
+        """Read only. Costs a look-up a block, up to the first that nobody holds, and a step a replica that has any."""
         holders = self._holders
         depths: dict[ReplicaId, int] = {}
         alive = -1
@@ -112,6 +113,17 @@ class PrefixIndex:
         if bit:
             del self._names[bit]
             self._shrink(self._recent.pop(replica), bit, 0)
+
+    def follow(self, fleet: FleetSnapshot) -> None:
+        """Forget replicas that have left or have been ejected since the last call: they come back with an empty cache.
+
+        Only once for each ejection: when all are out, they serve all the same, and what they are sent counts.
+        """
+        out = {view.id for view in fleet.replicas if view.state is ReplicaState.EJECTED}
+        gone = self._bits.keys() - {view.id for view in fleet.replicas}
+        for replica in gone | (out - self._out):
+            self.forget(replica)
+        self._out = out
 
     def _assign(self, replica: ReplicaId) -> int:
         taken = sum(self._names)

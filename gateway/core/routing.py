@@ -26,10 +26,14 @@ MAX_NAME_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The replicas to try, best first; `reason` is one word for the first of them."""
+    """The replicas to try, best first; `reason` is one word for the first of them.
+
+    `best_depth`: blocks of the longest match at a replica that was ready to be chosen.
+    """
 
     ranked: tuple[Replica, ...]
     reason: str
+    best_depth: int = 0
 
 
 def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Decision:
@@ -39,15 +43,28 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match
     """
     candidates = _candidates(facts.model, fleet)
     scores = policy.score(facts, candidates, books, match)
-    key = facts.system_key or 0
-    order = sorted(
-        range(len(candidates)),
-        key=lambda i: (_TRUST[candidates[i].state], scores[i], -weight(key, candidates[i].replica.id)),
-    )
+    order = _order(facts, candidates, scores)
     best = order[0]
     ready = candidates[best].state is ReplicaState.READY
     reason = policy.reason(facts, candidates, scores, best, match) if ready else "fallback"
-    return Decision(tuple(candidates[i].replica for i in order), reason)
+    return Decision(tuple([candidates[i].replica for i in order]), reason, _best_depth(candidates, best, match))
+
+
+def _order(facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float]) -> list[int]:
+    """Indexes of the candidates, best first. Ties go by the prompt: gateways that know nothing of each other agree."""
+    key = facts.blocks[0] if facts.blocks else facts.system_key or 0
+    keys = [
+        (_TRUST[view.state], score, -weight(key, view.replica.id))
+        for view, score in zip(candidates, scores, strict=True)
+    ]
+    return sorted(range(len(candidates)), key=keys.__getitem__)
+
+
+def _best_depth(candidates: Sequence[ReplicaView], best: int, match: Match) -> int:
+    depth = match.depth(candidates[best].replica.id)
+    if depth == match.deepest:
+        return depth
+    return max([depth, *[match.depth(view.replica.id) for view in candidates if view.state is ReplicaState.READY]])
 
 
 def _candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]:

@@ -42,6 +42,7 @@ class RequestHead:
         "lines",
         "method",
         "request_id",
+        "session",
         "url",
     )
 
@@ -58,6 +59,7 @@ class RequestHead:
         self.content_type = b""
         self.request_id: str | None = None
         self.class_: str | None = None
+        self.session: str | None = None
 
     @property
     def path(self) -> bytes:
@@ -78,6 +80,8 @@ class RequestHead:
         else:
             if key == b"content-type":
                 self.content_type = value
+            elif key == b"x-session-id":
+                self.session = value.decode("latin-1")
             self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def _note(self, key: bytes, value: bytes) -> None:
