@@ -16,7 +16,7 @@ test: check  ## lint, types, import rules, then the whole suite
 	$(BIN)/pytest -n auto
 
 check: $(VENV)/.dev  ## lint, types and import rules
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --verbose
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 lock: $(VENV)/.dev  ## pin anew what is installed by run, test and the image
 	$(BIN)/pip install -q uv

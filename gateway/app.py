@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -69,8 +70,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)  # first: it takes a Ctrl-C for the second one if a stop has begun already
         self._stopping()
-        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,7 +93,9 @@ class _Server(uvicorn.Server):
             self._socket = socket.create_server((self.config.host, self.config.port), family=family, backlog=2048)
         except OSError as error:
             where = f"{self.config.host}:{self.config.port}"
-            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from None
+            # Python 3.11 puts the address into strerror, too. The errno of a resolver's error is negative.
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise OSError(error.errno, f"cannot listen on {where}: {why}") from None
 
     async def serve_bound(self) -> None:
         try:

@@ -1,22 +1,32 @@
 """An emulated fleet as a child process: it does not share the gateway's loop, and it ends with the gateway."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 STOP_TIMEOUT_S = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddedFleet:
+    """Where its replicas listen, and where it takes faults."""
+
+    urls: list[str]
+    control_url: str
+
+
 @contextlib.contextmanager
-def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[list[str]]:
-    """The URLs of a running fleet, which is stopped on the way out. Raises `RuntimeError` if it does not start."""
-    command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent"]
-    options = ["--replicas", str(replicas), "--port", "0", "--speed", str(speed)]
+def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[EmbeddedFleet]:
+    """A running fleet, which is stopped on the way out. Raises `RuntimeError` if it does not start."""
+    command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent", str(os.getpid())]
+    options = ["--replicas", str(replicas), "--port", "0", "--control-port", "0", "--speed", str(speed)]
     # A session of its own: Ctrl-C on the terminal stops the gateway, which lets its streams finish first.
     child = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        yield _urls(child)
+        yield _greeting(child)
     finally:
         child.terminate()
         try:
@@ -28,11 +38,16 @@ def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[list[str]]:
         child.stdout.close()
 
 
-def _urls(child: "subprocess.Popen[str]") -> list[str]:
+def _greeting(child: "subprocess.Popen[str]") -> EmbeddedFleet:
     assert child.stdout is not None
     urls: list[str] = []
+    control_url = ""
     for line in child.stdout:
-        if line.strip() == "ready":
-            return urls
-        urls.extend(word for word in line.split() if word.startswith("http://"))
+        match line.split():
+            case ["ready"]:
+                return EmbeddedFleet(urls, control_url)
+            case ["control", url]:
+                control_url = url
+            case [url]:
+                urls.append(url)
     raise RuntimeError(f"the emulated fleet did not start (exit code {child.wait()})")

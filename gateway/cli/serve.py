@@ -25,7 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("serve", help="serve the OpenAI-compatible API", description=__doc__)
     add_config_option(parser)
     parser.add_argument("--host", help="address of the API, over the config's server.host")
-    parser.add_argument("--port", type=int, help="port of the API, over the config's server.port")
+    parser.add_argument("--port", type=_port, help="port of the API, over the config's server.port")
     parser.set_defaults(run=run)
 
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     configure(config.logging.format, config.logging.level)
     with contextlib.ExitStack() as stack:
         if not config.replicas:
-            urls = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
+            urls = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS)).urls
             config = with_replicas(config, urls)
             print(
                 f"no replicas are configured: serving an embedded fleet of {len(urls)} emulated ones", file=sys.stderr
@@ -87,6 +87,17 @@ async def greet(gateway: Gateway) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+def _port(text: str) -> int:
+    """argparse's type of a port; its errors begin with the option's name."""
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 (any free one) to 65535, got {text!r}")
+    return port
 
 
 def _with_address(config: Config, host: str | None, port: int | None) -> Config:

@@ -1,6 +1,5 @@
 """How an answer looks on the wire: what the four dialects share, and the list of them."""
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,7 +12,7 @@ _encode = msgspec.json.encode
 Json = dict[str, Any]
 
 
-class Shape(ABC):
+class Shape:
     """One request's answers and how far they are told. Each method returns the bytes to send next, without framing."""
 
     done: ClassVar[bytes] = b"data: [DONE]\n\n"
@@ -37,9 +36,9 @@ class Shape(ABC):
         self.sent[index] = start + count
         return self.event(index, start, start + count)
 
-    @abstractmethod
     def event(self, index: int, start: int, stop: int) -> bytes:
-        """One event for the tokens from `start` to `stop` of a choice."""
+        """One event for the tokens from `start` to `stop` of a choice; none in an answer that is never streamed."""
+        return b""
 
     def closing(self) -> bytes:
         """What follows when all choices have ended."""
@@ -49,9 +48,9 @@ class Shape(ABC):
         """How a broken engine ends a stream."""
         return b"data: " + refusal.body() + b"\n\n" + self.done
 
-    @abstractmethod
     def whole(self) -> bytes:
-        """The answer to a request that did not ask for a stream."""
+        """The answer to a request that did not ask for a stream; empty in a shape that is only streamed."""
+        return b""
 
     def cut(self) -> list[int]:
         """End every choice where it stands with finish reason `abort`; returns those that had not ended."""

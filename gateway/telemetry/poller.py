@@ -80,10 +80,10 @@ class Poller:
                 for view in self._board.current.replicas:
                     if view.replica not in self._watched:
                         self._watched.add(view.replica)
-                        group.start_soon(self._watch, view.replica)
+                        group.start_soon(self.watch, view.replica)
                 await self._sleep(self._interval_s)
 
-    async def _watch(self, replica: Replica) -> None:
+    async def watch(self, replica: Replica) -> None:
         """Ask one replica until it has left the board."""
         watch = _Watch(replica)
         ask_again = AsyncRetrying(
