@@ -10,7 +10,7 @@ from gateway.core.affinity import (
     PrefixIndex,
     capacity_blocks,
 )
-from gateway.core.types import ReplicaId
+from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
 
 NAMES = [ReplicaId(f"r{i}") for i in range(4)]
 
@@ -138,3 +138,23 @@ def test_capacity_follows_the_kv_cache() -> None:
     assert capacity_blocks(100 * TOKENS_PER_BLOCK) == 100
     assert capacity_blocks(1) == 1
     assert capacity_blocks(10**15) == MAX_BLOCKS_PER_REPLICA
+
+
+def test_a_replica_that_falls_comes_back_empty() -> None:
+    """It is forgotten when it is ejected or leaves; what it is sent while all are out is remembered."""
+    index = PrefixIndex()
+    ready, out = (
+        ReplicaView(Replica(NAMES[0], "http://r0"), state) for state in (ReplicaState.READY, ReplicaState.EJECTED)
+    )
+    for replica in NAMES[:2]:
+        index.record(replica, (1, 2))
+    index.follow(FleetSnapshot((ready,)))
+    assert [index.blocks(name) for name in NAMES[:2]] == [2, 0]
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 0
+    index.record(NAMES[0], (1,))
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 1
+    index.follow(FleetSnapshot((ready,)))
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 0
