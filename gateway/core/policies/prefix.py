@@ -80,7 +80,7 @@ class Prefix:
             Term(
                 "queued_prefill",
                 slow.prefill * load.queued_tokens,
-                "prefill already promised to it, not begun to answer",
+                "prefill already promised to it, whose first token is still to come",
             ),
             Term("own_prefill", slow.prefill * work, f"prefill of this prompt there; {depth} blocks of it are cached"),
             Term(
