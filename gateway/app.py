@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import logging
 import os
 import secrets
 import signal
@@ -31,7 +30,6 @@ from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
-from gateway.core.policies.system_prompt import SystemPrompt
 from gateway.core.types import FleetSnapshot, ReplicaView
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
@@ -44,10 +42,6 @@ from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
 from gateway.telemetry.models import ModelsReader, no_answer
 from gateway.telemetry.poller import Poller
-
-log = logging.getLogger("gateway.app")
-
-STAND_IN = SystemPrompt
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
@@ -66,6 +60,7 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
         self._signals = signals and threading.current_thread() is threading.main_thread()
         self.interrupted = False
+        self.servers = []
         self._socket: socket.socket
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -97,11 +92,17 @@ class _Server(uvicorn.Server):
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise OSError(error.errno, f"cannot listen on {where}: {why}") from None
 
+    def unbind(self) -> None:
+        self._socket.close()
+
     async def serve_bound(self) -> None:
         try:
             await self.serve(sockets=[self._socket])
         finally:
-            self._socket.close()
+            # Cancelled, uvicorn leaves its listeners open, and uvloop never closes over a socket closed under it.
+            for server in self.servers:
+                server.close()
+            self.unbind()
 
     @property
     def port(self) -> int:
@@ -144,8 +145,7 @@ class Gateway:
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
-        self.public.bind()
-        self.admin.bind()
+        self._bind()
         self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
         self.admin_url = _url(config.admin.host, self.admin.port)
 
@@ -208,6 +208,14 @@ class Gateway:
             self.desk.index.follow(self.board.current)
 
     # parts
+
+    def _bind(self) -> None:
+        self.public.bind()
+        try:
+            self.admin.bind()
+        except OSError:
+            self.public.unbind()
+            raise
 
     def _public_server(self, signals: bool) -> "_Server":
         server = self.config.server
@@ -314,12 +322,7 @@ def _url(host: str, port: int, *, tls: bool = False) -> str:
 
 
 def _policy(config: Config) -> Policy:
-    name = config.routing.policy
-    if name not in POLICIES:
-        # The default's policy, `prefix`, is not built yet; a whole prompt's nearest relative is its system prompt.
-        log.warning("the policy %s is not in this version: %s stands in for it", name, STAND_IN.name)
-        return STAND_IN()
-    return POLICIES[name](**config.routing.parameters)
+    return POLICIES[config.routing.policy](**config.routing.parameters)
 
 
 def _limits(config: Config) -> Limits:

@@ -61,4 +61,7 @@ async def running(config: Config, *, wait_ready: bool = True) -> AsyncIterator[R
                         await anyio.sleep(0.005)
             yield harness
         finally:
+            # Also when the test has failed: a gateway that is cancelled in mid-flight leaves its sockets open.
             harness.gateway.stop()
+            with anyio.CancelScope(shield=True):
+                await harness.gateway.stopped.wait()

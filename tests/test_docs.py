@@ -1,5 +1,6 @@
 """The documentation names all that there is, and promises nothing that there is not."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from gateway.config import POLICIES, Config, load
 from gateway.config.keys import NOT_EFFECTIVE, NOT_YET, ReplicaConfig, Section
 from gateway.config.reader import default_of
+from gateway.core.books import Books
+from gateway.core.fleet import Board
+from gateway.core.types import FleetSnapshot
+from gateway.observability.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,3 +118,58 @@ def _metrics() -> list[str]:
 def test_every_metric_is_documented(name: str) -> None:
     """`docs/metrics.md` has each series that the gateway exports."""
     assert f"`{name}`" in (ROOT / "docs/metrics.md").read_text("utf-8")
+
+
+KINDS = dict(re.findall(r"^\| `(gateway_\w+)` \| (\w+)", (ROOT / "docs/metrics.md").read_text("utf-8"), re.M))
+
+
+def test_every_metric_has_its_kind() -> None:
+    """No series is documented that is not exported, and none as another kind."""
+    registry = CollectorRegistry()
+    Metrics(registry, Board(FleetSnapshot()), Books())
+    exported = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
+    assert exported == KINDS
+
+
+LIMITS = re.findall(r"^\| `([\w.]+)` \| ([\d.]+) \|", (ROOT / "docs/behaviour.md").read_text("utf-8"), re.M)
+
+
+@pytest.mark.parametrize(("name", "value"), LIMITS)
+def test_the_limits_are_those_of_the_code(name: str, value: str) -> None:
+    """`docs/behaviour.md` promises numbers: each is a constant, or the default of a key."""
+    module, _, attribute = name.rpartition(".")
+    if name.startswith("gateway."):
+        assert float(value) == getattr(importlib.import_module(module), attribute)
+    else:
+        assert float(value) == yaml.safe_load(dict(keys(Config))[name])
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page is a file, or a heading of its own."""
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_a_decision_has_its_four_parts() -> None:
+    """Context, options, decision, consequences; numbers without a gap."""
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in decisions] == list(range(1, len(decisions) + 1))
+    for page in decisions:
+        headings = re.findall(r"^\*\*(\w+)\.\*\*", page.read_text("utf-8"), re.M)
+        assert headings == ["Context", "Options", "Decision", "Consequences"]
+
+
+def test_named_files_exist() -> None:
+    """A page that names a file of ours, `core/sse.py`, names one that is there."""
+    named = [
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)+\.py)", page.read_text("utf-8"))
+        if not name.endswith("/x.py") and not any((ROOT / top / name).exists() for top in (".", "gateway"))
+    ]
+    assert named == []

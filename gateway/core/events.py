@@ -42,6 +42,7 @@ class Signal:
 
 NOTHING = Signal()
 OUTPUT = Signal(output=True)
+_OPEN_ENDED = Signal(output=True, finished=True)
 FINISHED = Signal(finished=True)
 ABORTED = Signal(aborted=True)
 
@@ -234,7 +235,7 @@ def read_message_event(data: bytes) -> Signal:
 
 def read_nothing(data: bytes) -> Signal:
     """An event of an API whose events are not known: it counts as output, and any end is a good one."""
-    return OUTPUT
+    return _OPEN_ENDED
 
 
 def usage_of(body: bytes) -> Usage | None:

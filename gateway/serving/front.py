@@ -82,6 +82,8 @@ class Front(asyncio.Protocol):
         self.paused = False
         if self._exchange is not None:
             self._exchange.resume()
+        elif self._read == self._hold:
+            self._next()
 
     # uvicorn's side
 
@@ -122,6 +124,14 @@ class Front(asyncio.Protocol):
             self.deadline = self._now() + self._desk.limits.idle_timeout_s  # for what is still to be flushed
             self.transport.close()
             return
+        if self.paused:
+            # The client has not read this answer yet: `_hold` goes on, or the next one would pile up behind it.
+            self.deadline = self._now() + self._desk.limits.idle_timeout_s
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """The connection is free for the next request, which may be here already."""
         self._read = self._read_head
         self.deadline = self._now() + KEEP_ALIVE_S
         if self._held:

@@ -128,8 +128,11 @@ def read_head(data: bytes) -> RequestHead:
         raise
     except httptools.HttpParserError as error:
         raise BadRequest(f"this is not a valid HTTP request: {error}") from None
+    version = parser.get_http_version()
+    if version not in ("1.1", "1.0"):
+        raise BadRequest(f"HTTP/{version} is not spoken here")
     head.method = parser.get_method()
-    head.end(parser.get_http_version())
+    head.end(version)
     return head
 
 

@@ -72,7 +72,7 @@ class Reply:
         self._head = head
         if head.status == 200 and head.content_type.startswith(b"text/event-stream"):
             self.relay = StreamRelay(facts.endpoint.read, hide_usage=facts.hides_usage)
-        if self.relay is not None or head.content_length is None:
+        if self.relay is not None or (head.content_length is None and head.has_body):
             # HTTP/1.0 knows no chunks: its body ends with the connection.
             self._chunked = not self._request.http10
             self._request.keep_alive = self._request.keep_alive and self._chunked

@@ -47,6 +47,11 @@ class ResponseHead:
         self.content_length: int | None = None
         self.close = False
 
+    @property
+    def has_body(self) -> bool:
+        """Whether there may be one, whatever its framing says: RFC 9112, 6.3."""
+        return self.status not in (204, 304)
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to a replica; carries one request at a time. It never closes only its sending half: vLLM takes
@@ -104,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.head.close or self._until_close or self.transport is None:
             self.abort()
         else:
+            self.transport.resume_reading()  # its last client may have been slow
             self._pool.put(self)
 
     def abort(self) -> None:
@@ -115,7 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def _until_close(self) -> bool:
         head = self.head
-        return head is not None and not self._chunked and head.content_length is None and head.status != 204
+        return head is not None and not self._chunked and head.content_length is None and head.has_body
 
     # asyncio's side
 
@@ -166,6 +172,10 @@ class UpstreamConnection(asyncio.Protocol):
             waiting.broken(self, why)
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise httptools.HttpParserError("more than one answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         head = self._next_head
