@@ -42,7 +42,6 @@ class Exchange:
         "_reply",
         "_series",
         "_settled",
-        "_stale_retry",
         "_timeline",
         "_upstream",
     )
@@ -59,7 +58,6 @@ class Exchange:
         self._attempts = 0
         self._entry: Entry | None = None
         self._upstream: UpstreamConnection | None = None
-        self._stale_retry = False
         self._series: Series | None = None
         self._relay_s = 0.0
         self._settled = False
@@ -170,7 +168,7 @@ class Exchange:
         relay = reply.relay
         failed = relay.failed if relay is not None else None
         if not reply.begun:
-            if failed and relay is not None and not relay.refused and self._may_retry():
+            if failed and relay is not None and not relay.refused and (self._may_retry() or not data):
                 self._give_up(upstream, failed, "stream")
                 return
             if not data and not complete:
@@ -233,9 +231,9 @@ class Exchange:
     def broken(self, upstream: UpstreamConnection, why: str) -> None:
         """The replica's connection ended before its answer did."""
         self._upstream = None
-        if upstream.reused and not upstream.got_bytes and not self._stale_retry:
-            # The replica closed an idle connection just as we wrote: nothing was answered, so nothing is lost.
-            self._stale_retry = True
+        if upstream.reused and not upstream.got_bytes:
+            # The replica closed an idle connection just as we wrote: nothing was answered, so nothing is lost. The new
+            # connection is not a reused one, so that this happens once for each replica.
             self._start_dial(upstream.replica)
         else:
             self._attempt_failed(ReplicaFailed(f"replica {upstream.replica.id} {why}"), "broken")

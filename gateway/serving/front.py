@@ -9,14 +9,23 @@ from collections.abc import Callable
 from math import inf
 
 from gateway.core.endpoints import RELAYED, Endpoint
-from gateway.errors import BadRequest, BodyTooLarge, GatewayError, HeadersTooLarge, UploadTimeout
+from gateway.errors import BadRequest, GatewayError, UploadTimeout
 from gateway.observability.records import RequestRecord
 from gateway.serving.desk import Desk
 from gateway.serving.exchange import Exchange
-from gateway.serving.http import CONTINUE, ChunkedBody, RequestHead, error_response, read_head
+from gateway.serving.http import (
+    CONTINUE,
+    MAX_HEAD_BYTES,
+    ChunkedBody,
+    RequestHead,
+    SizedBody,
+    body_too_large,
+    error_response,
+    head_too_large,
+    read_head,
+)
 from gateway.serving.watchdog import Watchdog
 
-MAX_HEAD_BYTES = 64 * 1024
 MAX_HELD_BYTES = 64 * 1024
 """Pipelined bytes kept while a response runs; a client that sends more is not read until its turn."""
 
@@ -156,7 +165,7 @@ class Front(asyncio.Protocol):
             self._wait_for_head(data)
             return
         if end > MAX_HEAD_BYTES:
-            self._reject(_head_too_large())
+            self._reject(head_too_large())
             return
         try:
             head = read_head(data[: end + 4])
@@ -171,7 +180,7 @@ class Front(asyncio.Protocol):
 
     def _wait_for_head(self, data: bytes) -> None:
         if len(data) > MAX_HEAD_BYTES:
-            self._reject(_head_too_large())
+            self._reject(head_too_large())
         elif b"\0" in data or data.count(b"\n") != data.count(b"\r\n"):
             # Its blank line would never come.
             self._reject(BadRequest("this is not a valid HTTP request: a bare LF or NUL in the headers"))
@@ -182,32 +191,13 @@ class Front(asyncio.Protocol):
         limit = self._desk.limits.max_body_bytes
         length = head.content_length or 0
         if length > limit:
-            self._reject(_too_large(length, limit), head)
-        elif head.chunked:
-            self._read_chunked_body(endpoint, head, data)
-        elif len(data) >= length:
+            self._reject(body_too_large(length, limit), head)
+        elif not head.chunked and len(data) >= length:
             self._begin(endpoint, head, data[:length], data[length:])
         else:
-            self._read_sized_body(endpoint, head, data, length)
+            self._collect_body(endpoint, head, data, ChunkedBody() if head.chunked else SizedBody(length))
 
-    def _read_sized_body(self, endpoint: Endpoint, head: RequestHead, data: bytes, length: int) -> None:
-        pieces = [data]
-        missing = length - len(data)
-        if head.continues and not data:
-            self.transport.write(CONTINUE)
-
-        def read(data: bytes) -> None:
-            nonlocal missing
-            missing -= len(data)
-            pieces.append(data)
-            if missing <= 0:
-                body = b"".join(pieces)
-                self._begin(endpoint, head, body[:length], body[length:])
-
-        self._read = read
-
-    def _read_chunked_body(self, endpoint: Endpoint, head: RequestHead, data: bytes) -> None:
-        body = ChunkedBody()
+    def _collect_body(self, endpoint: Endpoint, head: RequestHead, data: bytes, body: ChunkedBody | SizedBody) -> None:
         limit = self._desk.limits.max_body_bytes
         if head.continues and not data:
             self.transport.write(CONTINUE)
@@ -219,11 +209,11 @@ class Front(asyncio.Protocol):
                 self._reject(error, head)
                 return
             if body.size > limit:
-                self._reject(_too_large(body.size, limit), head)
+                self._reject(body_too_large(body.size, limit), head)
             elif body.complete:
-                # Where a pipelined request would begin is not known: the client sends it again on a new connection.
+                # Where a request behind chunks would begin is not known: the client sends it again, elsewhere.
                 head.keep_alive = head.keep_alive and not body.overrun
-                self._begin(endpoint, head, b"".join(body.pieces), b"")
+                self._begin(endpoint, head, b"".join(body.pieces), body.rest)
 
         self._read = read
         if data:
@@ -300,11 +290,3 @@ class Front(asyncio.Protocol):
 
     def _now(self) -> float:
         return self._desk.clock.monotonic()
-
-
-def _head_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(f"the request's headers are larger than {MAX_HEAD_BYTES} bytes")
-
-
-def _too_large(size: int, limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the request body has {size} bytes or more; server.max_body_bytes is {limit}")

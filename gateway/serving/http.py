@@ -4,10 +4,11 @@ from http import HTTPStatus
 
 import httptools
 
-from gateway.errors import BadRequest, ExpectationFailed, GatewayError, openai_body
+from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, GatewayError, HeadersTooLarge, openai_body
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+MAX_HEAD_BYTES = 64 * 1024
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -136,6 +137,28 @@ def read_head(data: bytes) -> RequestHead:
     return head
 
 
+class SizedBody:
+    """A request body of a known length, as far as it has come; `rest` is what followed it."""
+
+    def __init__(self, length: int) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.rest = b""
+        self.overrun = False
+        self._length = length
+
+    @property
+    def complete(self) -> bool:
+        return self.size == self._length
+
+    def feed(self, data: bytes) -> None:
+        missing = self._length - self.size
+        self.rest = data[missing:]
+        piece = data[:missing]
+        self.pieces.append(piece)
+        self.size += len(piece)
+
+
 class ChunkedBody:
     """A chunked request body, decoded. `pieces` is what has come, `complete` whether its last chunk was among it."""
 
@@ -143,6 +166,7 @@ class ChunkedBody:
         self.pieces: list[bytes] = []
         self.size = 0
         self.complete = False
+        self.rest = b""
         self.overrun = False
         """Whether bytes followed the body; where they begin is not told."""
         self._parser = httptools.HttpRequestParser(self)
@@ -193,3 +217,11 @@ def error_response(error: GatewayError, request_id: str, *, close: bool, extra: 
         b"connection: close\r\n" if close else b"",
         body,
     )
+
+
+def head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"the request's headers are larger than {MAX_HEAD_BYTES} bytes")
+
+
+def body_too_large(size: int, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body has {size} bytes or more; server.max_body_bytes is {limit}")
