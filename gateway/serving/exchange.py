@@ -161,8 +161,10 @@ class Exchange:
         desk = self._desk
         arrived_at = desk.clock.monotonic()
         reply = self._reply
-        if not reply.prepared and not self._take_head(upstream):
-            return
+        if not reply.prepared:
+            self.stirred()
+            if not self._take_head(upstream):
+                return
         complete = upstream.complete
         data = reply.look(upstream.take(), complete=complete)
         relay = reply.relay
@@ -221,6 +223,12 @@ class Exchange:
         """The client reads again."""
         if self._upstream is not None:
             self._upstream.resume()
+            self._extend()
+
+    def stirred(self) -> None:
+        """The replica has begun to answer. A stream may wait for its first token now; all else comes at once."""
+        assert self._facts is not None
+        if not self._facts.stream:
             self._extend()
 
     def _extend(self) -> None:
