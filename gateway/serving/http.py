@@ -43,6 +43,7 @@ class RequestHead:
         "lines",
         "method",
         "request_id",
+        "session",
         "url",
     )
 
@@ -59,6 +60,7 @@ class RequestHead:
         self.content_type = b""
         self.request_id: str | None = None
         self.class_: str | None = None
+        self.session: str | None = None
 
     @property
     def path(self) -> bytes:
@@ -79,6 +81,8 @@ class RequestHead:
         else:
             if key == b"content-type":
                 self.content_type = value
+            elif key == b"x-session-id":
+                self.session = value.decode("latin-1")
             self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def _note(self, key: bytes, value: bytes) -> None:
