@@ -205,6 +205,7 @@ class Gateway:
         while True:
             await anyio.sleep(POOL_EXPIRE_S)
             self.pool.expire()
+            self.desk.index.follow(self.board.current)
 
     # parts
 

@@ -61,10 +61,13 @@ def _routing(routing: Routing) -> Problems:
     if routing.policy not in POLICIES:
         yield "policy", f'expected one of {", ".join(sorted(POLICIES))}, got "{routing.policy}"'
         return
+    owners: dict[str, list[str]] = {}
     for policy, names in POLICIES.items():
         for name in names:
-            if policy != routing.policy and getattr(routing, name) is not None:
-                yield name, f"expected null, as it belongs to the policy {policy}, not {routing.policy}"
+            owners.setdefault(name, []).append(policy)
+    for name, policies in owners.items():
+        if routing.policy not in policies and getattr(routing, name) is not None:
+            yield name, f"expected null, as it belongs to the policy {' or '.join(policies)}, not {routing.policy}"
 
 
 def _ports(config: Config) -> Problems:

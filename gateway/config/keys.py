@@ -15,8 +15,11 @@ SECRETS = frozenset({"api_key", "token", "key_sha256"})
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "least_load": (),
-    "prefix": ("g", "k"),
+    "power_of_two": (),
+    "prefix": ("g", "k", "w", "theta"),
+    "random": (),
     "round_robin": (),
+    "session": ("load_factor",),
     "system_prompt": ("load_factor",),
 }
 """Every policy that `routing.policy` may name, with the parameters it takes; each parameter is a field of `Routing`."""
@@ -108,6 +111,8 @@ class Routing(Section, frozen=True):
     policy: str = "prefix"
     g: NotNegative | None = None
     k: NotNegative | None = None
+    w: NotNegative | None = None
+    theta: Share | None = None
     load_factor: AtLeastOne | None = None
 
     @property

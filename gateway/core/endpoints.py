@@ -16,6 +16,8 @@ class Shape(StrEnum):
     COMPLETION = "completion"
     RESPONSE = "response"
     MESSAGE = "message"
+    EMBEDDING = "embedding"
+    SCORE = "score"
     PLAIN = "plain"
     FORM = "form"
 
@@ -39,21 +41,21 @@ RELAYED: dict[bytes, Endpoint] = {
         Endpoint("/v1/responses", Shape.RESPONSE, read_response_event),
         Endpoint("/v1/messages", Shape.MESSAGE, read_message_event),
         Endpoint("/v1/messages/count_tokens"),
-        Endpoint("/v1/embeddings"),
-        Endpoint("/v1/score"),
-        Endpoint("/v1/rerank"),
+        Endpoint("/v1/embeddings", Shape.EMBEDDING),
+        Endpoint("/v1/score", Shape.SCORE),
+        Endpoint("/v1/rerank", Shape.SCORE),
         Endpoint("/v1/audio/transcriptions", Shape.FORM, read_chunk),
         Endpoint("/v1/audio/translations", Shape.FORM, read_chunk),
         Endpoint("/v1/audio/speech"),
         Endpoint("/v1/images/generations"),
         Endpoint("/v1/moderations"),
-        Endpoint("/v2/rerank"),
+        Endpoint("/v2/rerank", Shape.SCORE),
         Endpoint("/v2/embed"),
         Endpoint("/tokenize"),
         Endpoint("/detokenize"),
         Endpoint("/pooling"),
         Endpoint("/classify"),
-        Endpoint("/score"),
-        Endpoint("/rerank"),
+        Endpoint("/score", Shape.SCORE),
+        Endpoint("/rerank", Shape.SCORE),
     )
 }

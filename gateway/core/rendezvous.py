@@ -1,10 +1,13 @@
 """Rendezvous hashing: every gateway that knows the same replicas ranks them the same way for a key, without talking."""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 
 import xxhash
 
-from gateway.core.types import ReplicaId
+from gateway.core.books import Books
+from gateway.core.types import ReplicaId, ReplicaState, ReplicaView
 
 _MASK = (1 << 64) - 1
 
@@ -18,6 +21,33 @@ def weight(key: int, replica: ReplicaId) -> float:
     return ((x ^ (x >> 31)) >> 11) / (1 << 53)
 
 
+def nth(count: int) -> int:
+    """A key for the request of this number, unlike that of the next (the golden ratio's step, as in splitmix64)."""
+    return (count * 0x9E3779B97F4A7C15) & _MASK
+
+
 @lru_cache(maxsize=8192)
 def _salt(replica: ReplicaId) -> int:
     return xxhash.xxh3_64_intdigest(replica.encode())
+
+
+LOAD_FACTOR = 1.25
+"""A replica may hold this many times the mean number of requests in flight before its keys overflow to the next."""
+
+
+def bounded(key: int, candidates: Sequence[ReplicaView], books: Books, load_factor: float) -> list[float]:
+    """Consistent hashing with bounded loads: 0 to 1 by the key's hash, lowest at its home; 1 more at the bound.
+
+    Source: Mirrokni, Thorup and Zadimoghaddam. Without the bound a popular key melts its replica.
+    """
+    loads = [books[view.replica.id].in_flight for view in candidates]
+    # Idle because they are out, the others would pull the mean down until every replica is over its bound.
+    ready = [load for view, load in zip(candidates, loads, strict=True) if view.state is ReplicaState.READY] or loads
+    bound = ceil(load_factor * (sum(ready) + 1) / len(ready))
+    return [1.0 - weight(key, view.replica.id) + (load >= bound) for view, load in zip(candidates, loads, strict=True)]
+
+
+def is_home(scores: Sequence[float], chosen: int) -> bool:
+    """Whether the key's home won, by the scores of `bounded`; another one wins because of the bound."""
+    fractions = [score % 1.0 for score in scores]
+    return fractions[chosen] == min(fractions)

@@ -1,6 +1,7 @@
 """A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,10 +11,9 @@ import xxhash
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
 from gateway.core.prefix import BLOCK_BYTES, chain
+from gateway.core.prompt import ID_BYTES, Prompt, completion, conversation, plain_json, said
+from gateway.core.tokens import BYTES_PER_TOKEN
 from gateway.errors import BadRequest
-
-BYTES_PER_TOKEN = 4
-"""English text and JSON under today's tokenizers, about; only ratios between requests matter to routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,12 @@ class RequestFacts:
     `model`: `None` when the body names none; the replica's own model answers then.
     `system_key`: hash of the model and the system prompt (of the first message where there is none); `None` for
     requests without a prompt that a KV cache could know.
-    `prompt_tokens`: an estimate from the body's length.
+    `prompt_tokens`: an estimate from the length of the prompt, or of the body where no prompt is known in it.
     `hides_usage`: the gateway asked for the usage event, the client did not.
     `body`: what the replica is sent.
-    `blocks`: the prompt as a chain of block hashes, of whole blocks only.
+    `blocks`: the prompt as a chain of block hashes, of whole blocks only; `block_tokens`: tokens in one of them.
+    `prompt_bytes`: what `prompt_tokens` was guessed from; 0 where there is nothing to learn from usage.
+    `session`: `x-session-id`.
     """
 
     endpoint: Endpoint
@@ -37,10 +39,17 @@ class RequestFacts:
     hides_usage: bool
     body: bytes
     blocks: tuple[int, ...] = ()
+    block_tokens: float = BLOCK_BYTES / BYTES_PER_TOKEN
+    prompt_bytes: int = 0
+    session: str | None = None
 
     def uncached_tokens(self, depth: int) -> int:
         """Prefill that this request costs where the first `depth` blocks are held; at least 1, the last token."""
-        return max(1, self.prompt_tokens - depth * BLOCK_BYTES // BYTES_PER_TOKEN)
+        return max(1, self.prompt_tokens - int(depth * self.block_tokens))
+
+
+_ABSENT = msgspec.Raw()
+# A prompt's values are kept raw and read one by one: whatever a replica may accept there is not ours to refuse.
 
 
 class _StreamOptions(msgspec.Struct):
@@ -51,30 +60,49 @@ class _Plain(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    cache_salt: str | None = None
+    cache_salt: msgspec.Raw = _ABSENT
 
 
 class _Turn(msgspec.Struct):
     role: str
-    content: msgspec.Raw = msgspec.Raw(b"null")
+    content: msgspec.Raw = _ABSENT
+    tool_calls: msgspec.Raw = _ABSENT
 
 
 class _Chat(_Plain, kw_only=True):
     messages: list[_Turn]
-    tools: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = _ABSENT
 
 
 class _Completion(_Plain):
-    prompt: msgspec.Raw = msgspec.Raw(b"")
+    prompt: msgspec.Raw = _ABSENT
 
 
 class _Response(_Plain):
     instructions: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
 
 
 class _Message(_Chat, kw_only=True):
-    system: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = _ABSENT
+
+
+class _Embedding(_Plain):
+    input: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+
+
+class _Score(_Plain):
+    """vLLM takes a pair of texts under several names; the first of each pair is what requests have in common."""
+
+    query: msgspec.Raw = _ABSENT
+    queries: msgspec.Raw = _ABSENT
+    text_1: msgspec.Raw = _ABSENT
+    data_1: msgspec.Raw = _ABSENT
+    documents: msgspec.Raw = _ABSENT
+    text_2: msgspec.Raw = _ABSENT
+    data_2: msgspec.Raw = _ABSENT
 
 
 _plain = msgspec.json.Decoder(_Plain)
@@ -82,6 +110,9 @@ _chat = msgspec.json.Decoder(_Chat)
 _completion = msgspec.json.Decoder(_Completion)
 _response = msgspec.json.Decoder(_Response)
 _message = msgspec.json.Decoder(_Message)
+_embedding = msgspec.json.Decoder(_Embedding)
+_score = msgspec.json.Decoder(_Score)
+_turns = msgspec.json.Decoder(list[_Turn])
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
@@ -94,54 +125,108 @@ HEAD_BYTES = 4096
 """How much of a prompt without a system part stands for it: what prompts of one application share is at the front."""
 
 
-def parse(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
-    """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame."""
+def _usual(model: str | None) -> float:
+    return BYTES_PER_TOKEN
+
+
+def parse(
+    endpoint: Endpoint,
+    content_type: bytes,
+    body: bytes,
+    *,
+    session: str | None = None,
+    bytes_per_token: Callable[[str | None], float] = _usual,
+) -> RequestFacts:
+    """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame.
+
+    `bytes_per_token`: what has been learned of a model's tokenizer.
+    """
     if endpoint.shape is Shape.FORM:
-        return _parse_form(endpoint, content_type, body)
+        return _parse_form(endpoint, content_type, body, session)
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
-    plain, head, prompt = _read(endpoint.shape, body)
+    plain, prompt = _read(endpoint.shape, body)
     stream = bool(plain.stream)
     asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
     hides_usage = stream and endpoint.asks_usage and not asked
+    ratio = ID_BYTES if prompt.tokens is not None else bytes_per_token(plain.model)
     return RequestFacts(
         endpoint=endpoint,
         model=plain.model,
         stream=stream,
-        system_key=_key(plain.model, head),
-        prompt_tokens=max(1, len(body) // BYTES_PER_TOKEN),
+        system_key=_key(plain.model, prompt.head),
+        prompt_tokens=max(1, int((len(prompt.text) or len(body)) / ratio)),
         hides_usage=hides_usage,
         body=_asking_for_usage(body, plain.stream_options is not None) if hides_usage else body,
-        blocks=chain(f"{plain.model}\0{plain.cache_salt}".encode(), prompt),
+        blocks=chain(b"%b\0%b" % ((plain.model or "").encode(), plain.cache_salt), prompt.text),
+        block_tokens=BLOCK_BYTES / ratio,
+        prompt_bytes=len(prompt.text) if prompt.tokens is None else 0,
+        session=session,
     )
 
 
-def _read(shape: Shape, body: bytes) -> tuple[_Plain, bytes, bytes]:
-    """The body, the part of its prompt that requests of one application have in common, and the whole prompt in the
-    order in which the replica's chat template puts it: tools, system, messages."""
+def _read(shape: Shape, body: bytes) -> tuple[_Plain, Prompt]:
+    """The body, and its prompt in the order in which the replica's chat template puts it."""
     match shape:
         case Shape.CHAT:
             chat = _decode(_chat, body)
-            return chat, _system_part(chat.messages), _said(chat.tools) + _turns(chat.messages)
+            return chat, _conversation(_spoken(chat.messages), chat.tools)
         case Shape.MESSAGE:
             message = _decode(_message, body)
-            system = _said(message.system)
-            head = system or _system_part(message.messages)
-            return message, head, _said(message.tools) + system + _turns(message.messages)
+            system = ("system", said(message.system))
+            return message, _conversation([system, *_spoken(message.messages)], message.tools)
         case Shape.RESPONSE:
             response = _decode(_response, body)
-            prompt = (response.instructions or "").encode() + _said(response.input)
-            return response, (response.instructions or "").encode() or prompt[:HEAD_BYTES], prompt
+            system = ("system", (response.instructions or "").encode())
+            return response, _conversation([system, *_items(response.input)], response.tools)
         case Shape.COMPLETION:
-            completion = _decode(_completion, body)
-            prompt = _said(completion.prompt)
-            return completion, prompt[:HEAD_BYTES], prompt
+            asked = _decode(_completion, body)
+            return asked, completion(asked.prompt, head_bytes=HEAD_BYTES)
+        case Shape.EMBEDDING:
+            embedding = _decode(_embedding, body)
+            return embedding, _embedded(embedding)
+        case Shape.SCORE:
+            score = _decode(_score, body)
+            return score, _pair(score)
         case _:
-            return _decode(_plain, body), b"", b""
+            return _decode(_plain, body), Prompt()
 
 
-def _turns(messages: list[_Turn]) -> bytes:
-    return b"".join([b"%b\0%b\0" % (turn.role.encode(), bytes(turn.content)) for turn in messages])
+def _spoken(messages: list[_Turn]) -> list[tuple[str, bytes]]:
+    """Role and content of each message, the tool calls of an assistant behind what it said."""
+    return [
+        (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
+        for turn in messages
+    ]
+
+
+def _items(raw: msgspec.Raw) -> list[tuple[str, bytes]]:
+    """The turns of a Responses input: a text is the user's; what is no list of messages counts by its JSON."""
+    try:
+        return _spoken(_turns.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = said(raw)
+        return [("user", text)] if text else []
+
+
+def _conversation(turns: list[tuple[str, bytes]], tools: msgspec.Raw) -> Prompt:
+    """Applications have their system messages in common, without such the beginning of what is said first."""
+    system = b"".join([text for role, text in turns if role in SYSTEM_ROLES])
+    head = system or next((text for _, text in turns if text), b"")[:HEAD_BYTES]
+    spoken = [turn for turn in turns if turn[1]]
+    return conversation(spoken, tools=plain_json(tools), head=head) if spoken else Prompt()
+
+
+def _embedded(body: _Embedding) -> Prompt:
+    if body.input:
+        return completion(body.input, head_bytes=0)
+    return Prompt(text=_conversation(_items(body.messages), _ABSENT).text)
+
+
+def _pair(score: _Score) -> Prompt:
+    first = score.query or score.queries or score.text_1 or score.data_1
+    second = score.documents or score.text_2 or score.data_2
+    return Prompt(text=said(first) + b"\0" + said(second) if first or second else b"")
 
 
 def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
@@ -157,17 +242,6 @@ def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
-
-
-def _system_part(messages: list[_Turn]) -> bytes:
-    system = b"".join(_said(turn.content) for turn in messages if turn.role in SYSTEM_ROLES)
-    return system or next((said for turn in messages if (said := _said(turn.content))), b"")[:HEAD_BYTES]
-
-
-def _said(prompt: msgspec.Raw) -> bytes:
-    """The bytes of a prompt; none for one that is there but empty, or all who send such a one would share a key."""
-    said = bytes(prompt)
-    return b"" if said in (b"null", b'""', b"[]") else said
 
 
 def _key(model: str | None, prompt: bytes) -> int | None:
@@ -188,14 +262,15 @@ def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _parse_form(endpoint: Endpoint, content_type: bytes, body: bytes) -> RequestFacts:
+def _parse_form(endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None) -> RequestFacts:
     fields = form_fields(content_type, body, ("model", "stream"))
     return RequestFacts(
         endpoint=endpoint,
         model=fields.get("model"),
         stream=fields.get("stream", "").lower() in ("true", "1"),
         system_key=None,
-        prompt_tokens=max(1, len(body) // BYTES_PER_TOKEN),
+        prompt_tokens=max(1, int(len(body) / BYTES_PER_TOKEN)),
         hides_usage=False,
         body=body,
+        session=session,
     )

@@ -26,10 +26,14 @@ MAX_NAME_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The replicas to try, best first; `reason` is one word for the first of them."""
+    """The replicas to try, best first; `reason` is one word for the first of them.
+
+    `best_depth`: blocks of the longest match at a replica that was ready to be chosen.
+    """
 
     ranked: tuple[Replica, ...]
     reason: str
+    best_depth: int = 0
 
 
 def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Decision:
@@ -37,20 +41,33 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match
 
     Raises `ModelNotFound` when the fleet is known not to serve the model, `Unavailable` when no replica can be asked.
     """
-    candidates = _candidates(facts.model, fleet)
-    scores = policy.score(facts, candidates, books, match)
-    key = facts.system_key or 0
-    order = sorted(
-        range(len(candidates)),
-        key=lambda i: (_TRUST[candidates[i].state], scores[i], -weight(key, candidates[i].replica.id)),
-    )
+    views = candidates(facts.model, fleet)
+    scores = policy.score(facts, views, books, match)
+    order = _order(facts, views, scores)
     best = order[0]
-    ready = candidates[best].state is ReplicaState.READY
-    reason = policy.reason(facts, candidates, scores, best, match) if ready else "fallback"
-    return Decision(tuple(candidates[i].replica for i in order), reason)
+    ready = views[best].state is ReplicaState.READY
+    reason = policy.reason(facts, views, scores, best, match) if ready else "fallback"
+    return Decision(tuple([views[i].replica for i in order]), reason, _best_depth(views, best, match))
 
 
-def _candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]:
+def _order(facts: RequestFacts, views: Sequence[ReplicaView], scores: Sequence[float]) -> list[int]:
+    """Indexes of the views, best first. Ties go by the prompt: gateways that know nothing of each other agree."""
+    key = facts.blocks[0] if facts.blocks else facts.system_key or 0
+    keys = [
+        (_TRUST[view.state], score, -weight(key, view.replica.id)) for view, score in zip(views, scores, strict=True)
+    ]
+    return sorted(range(len(views)), key=keys.__getitem__)
+
+
+def _best_depth(views: Sequence[ReplicaView], best: int, match: Match) -> int:
+    depth = match.depth(views[best].replica.id)
+    if depth == match.deepest:
+        return depth
+    return max([depth, *[match.depth(view.replica.id) for view in views if view.state is ReplicaState.READY]])
+
+
+def candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]:
+    """The replicas that may be asked for this model. Raises as `decide` does."""
     asked = [view for view in fleet.replicas if view.state is not ReplicaState.DRAINING]
     if model is None:
         serving = asked

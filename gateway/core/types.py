@@ -30,12 +30,34 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class KvCache:
+    """A replica's KV cache, as scraped.
+
+    `capacity_tokens`: `num_gpu_blocks * block_size` of `vllm:cache_config_info`.
+    `usage_ratio`: 0 to 1. `held_tokens`: K of this gateway's own books at the time of that scrape.
+    """
+
+    capacity_tokens: int
+    usage_ratio: float
+    held_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """How many times slower than nominal a replica prefills and decodes; 1 is nominal."""
+
+    prefill: float = 1.0
+    decode: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaView:
     """What is known of a replica now.
 
     `models`: names it serves; `None` while it has never answered.
     `failures`: probes failed in a row.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
+    `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
     """
 
     replica: Replica
@@ -43,6 +65,8 @@ class ReplicaView:
     models: frozenset[str] | None = None
     failures: int = 0
     seen_at: float | None = None
+    kv: KvCache | None = None
+    slowdown: Slowdown | None = None
 
     @property
     def id(self) -> ReplicaId:
@@ -54,6 +78,15 @@ class FleetSnapshot:
     """All replicas at one instant; never changed, only replaced."""
 
     replicas: tuple[ReplicaView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand of a score, in the policy's unit, and what it means to an operator."""
+
+    name: str
+    value: float
+    words: str
 
 
 @dataclass(frozen=True, slots=True)

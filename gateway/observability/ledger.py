@@ -44,6 +44,8 @@ class Ledger:
         self._series: dict[tuple[str, str, str, str], Series] = {}
         self._decisions: dict[tuple[str, str], Counter] = {}
         self._stages = {stage: metrics.overhead.labels(stage) for stage in ("read", "route", "connect", "relay")}
+        self._seen = metrics.prefix.labels("seen")
+        self._expected_hit = metrics.prefix.labels("expected_hit")
 
     def series(self, model: str | None, replica: str | None, class_: str, tenant: str) -> Series:
         """The kept children for these labels. `model` must be one that the fleet serves, or `None`."""
@@ -61,6 +63,13 @@ class Ledger:
         if child is None:
             child = self._decisions[policy, reason] = self._metrics.decisions.labels(policy, reason)
         child.inc()
+
+    def prefix(self, prompt_tokens: int, work_tokens: int, least_work_tokens: int) -> None:
+        """A prompt goes where it is expected to cost so much prefill; elsewhere it would have cost the least."""
+        self._seen.inc(prompt_tokens)
+        self._expected_hit.inc(max(0, prompt_tokens - work_tokens))
+        if work_tokens > least_work_tokens:
+            self._metrics.avoidable.inc(work_tokens - least_work_tokens)
 
     def retried(self, reason: str) -> None:
         self._metrics.retries.labels(reason).inc()

@@ -63,6 +63,11 @@ class Metrics:
         )
         self.tokens = counter("gateway_tokens_total", "Tokens by usage.", "model", "tenant", "kind")
         self.decisions = counter("gateway_routing_decisions_total", "Decisions by policy.", "policy", "reason")
+        self.prefix = counter("gateway_prefix_tokens_total", "Prompt tokens dispatched, by the prefix index.", "kind")
+        self.avoidable = counter(
+            "gateway_avoidable_prefill_tokens_total",
+            "Prefill given away by not choosing the replica with the longest match.",
+        )
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
         registry.register(_Gauges(board, books))

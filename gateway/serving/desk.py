@@ -1,12 +1,13 @@
 """What all exchanges share: the limits of the contract, and the parts that a request needs on its way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.clock import Clock
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import Policy
+from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
 from gateway.serving.upstream import Pool
 
@@ -37,3 +38,4 @@ class Desk:
     ledger: Ledger
     limits: Limits
     draining: bool = False
+    ratios: TokenRatios = field(default_factory=TokenRatios)

@@ -3,6 +3,7 @@
 import asyncio
 from math import inf
 
+from gateway.core.affinity import Match
 from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
@@ -71,28 +72,39 @@ class Exchange:
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
-            self._facts = facts = parse(self._endpoint, self._head.content_type, body)
+            self._facts = facts = self._parse(body)
             match = desk.index.match(facts.blocks)
             self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
         except GatewayError as error:
             self._refuse(error)
             return
         desk.policy.record(facts, decision.ranked[0].id)
-        desk.ledger.decided(desk.policy.name, decision.reason)
+        self._tell(facts, decision, match)
         self._timeline.dispatched_at = now = desk.clock.monotonic()
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
-        self._try_next()
+        self._try_next(match)
+
+    def _parse(self, body: bytes) -> RequestFacts:
+        head, learned = self._head, self._desk.ratios.bytes_per_token
+        return parse(self._endpoint, head.content_type, body, session=head.session, bytes_per_token=learned)
+
+    def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
+        ledger = self._desk.ledger
+        ledger.decided(self._desk.policy.name, decision.reason)
+        if facts.blocks:
+            work = facts.uncached_tokens(match.depth(decision.ranked[0].id))
+            ledger.prefix(facts.prompt_tokens, work, facts.uncached_tokens(decision.best_depth))
 
     # send
 
-    def _try_next(self) -> None:
+    def _try_next(self, match: Match) -> None:
         assert self._decision is not None
         assert self._facts is not None
         replica = self._decision.ranked[self._attempts]
         self._attempts += 1
         desk, facts = self._desk, self._facts
-        work = facts.uncached_tokens(desk.index.match(facts.blocks).depth(replica.id))
+        work = facts.uncached_tokens(match.depth(replica.id))
         self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
         desk.index.record(replica.id, facts.blocks)
         connection = desk.pool.take(replica)
@@ -115,6 +127,8 @@ class Exchange:
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
             return
         except OSError as error:
+            if isinstance(error, ConnectionRefusedError):
+                desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
             why = error.strerror or str(error)
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
             return
@@ -147,8 +161,10 @@ class Exchange:
         desk = self._desk
         arrived_at = desk.clock.monotonic()
         reply = self._reply
-        if not reply.prepared and not self._take_head(upstream):
-            return
+        if not reply.prepared:
+            self.stirred()
+            if not self._take_head(upstream):
+                return
         complete = upstream.complete
         data = reply.look(upstream.take(), complete=complete)
         relay = reply.relay
@@ -209,6 +225,12 @@ class Exchange:
             self._upstream.resume()
             self._extend()
 
+    def stirred(self) -> None:
+        """The replica has begun to answer. A stream may wait for its first token now; all else comes at once."""
+        assert self._facts is not None
+        if not self._facts.stream:
+            self._extend()
+
     def _extend(self) -> None:
         self._client.deadline = self._desk.clock.monotonic() + self._desk.limits.idle_timeout_s
 
@@ -252,7 +274,8 @@ class Exchange:
         elif self._may_retry():
             self._reply.forget()
             self._desk.ledger.retried(reason)
-            self._try_next()
+            assert self._facts is not None
+            self._try_next(self._desk.index.match(self._facts.blocks))
         else:
             self._refuse(error)
 
@@ -316,7 +339,10 @@ class Exchange:
         self._timeline.ended_at = desk.clock.monotonic()
         if self._reply.begun:
             desk.ledger.stage("relay", self._relay_s)
-        desk.ledger.settle(self._record(status, error, disconnected))
+        record = self._record(status, error, disconnected)
+        if self._facts is not None and record.prompt_tokens:
+            desk.ratios.learn(self._facts.model, self._facts.prompt_bytes, record.prompt_tokens)
+        desk.ledger.settle(record)
 
     def _record(self, status: int, error: str | None, disconnected: str | None) -> RequestRecord:
         timeline = self._timeline

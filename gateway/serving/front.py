@@ -18,6 +18,7 @@ from gateway.serving.http import (
     MAX_HEAD_BYTES,
     ChunkedBody,
     RequestHead,
+    SizedBody,
     body_too_large,
     error_response,
     head_too_large,
@@ -191,31 +192,12 @@ class Front(asyncio.Protocol):
         length = head.content_length or 0
         if length > limit:
             self._reject(body_too_large(length, limit), head)
-        elif head.chunked:
-            self._read_chunked_body(endpoint, head, data)
-        elif len(data) >= length:
+        elif not head.chunked and len(data) >= length:
             self._begin(endpoint, head, data[:length], data[length:])
         else:
-            self._read_sized_body(endpoint, head, data, length)
+            self._collect_body(endpoint, head, data, ChunkedBody() if head.chunked else SizedBody(length))
 
-    def _read_sized_body(self, endpoint: Endpoint, head: RequestHead, data: bytes, length: int) -> None:
-        pieces = [data]
-        missing = length - len(data)
-        if head.continues and not data:
-            self.transport.write(CONTINUE)
-
-        def read(data: bytes) -> None:
-            nonlocal missing
-            missing -= len(data)
-            pieces.append(data)
-            if missing <= 0:
-                body = b"".join(pieces)
-                self._begin(endpoint, head, body[:length], body[length:])
-
-        self._read = read
-
-    def _read_chunked_body(self, endpoint: Endpoint, head: RequestHead, data: bytes) -> None:
-        body = ChunkedBody()
+    def _collect_body(self, endpoint: Endpoint, head: RequestHead, data: bytes, body: ChunkedBody | SizedBody) -> None:
         limit = self._desk.limits.max_body_bytes
         if head.continues and not data:
             self.transport.write(CONTINUE)
@@ -229,9 +211,9 @@ class Front(asyncio.Protocol):
             if body.size > limit:
                 self._reject(body_too_large(body.size, limit), head)
             elif body.complete:
-                # Where a pipelined request would begin is not known: the client sends it again on a new connection.
+                # Where a request behind chunks would begin is not known: the client sends it again, elsewhere.
                 head.keep_alive = head.keep_alive and not body.overrun
-                self._begin(endpoint, head, b"".join(body.pieces), b"")
+                self._begin(endpoint, head, b"".join(body.pieces), body.rest)
 
         self._read = read
         if data:

@@ -43,6 +43,7 @@ class RequestHead:
         "lines",
         "method",
         "request_id",
+        "session",
         "url",
     )
 
@@ -59,6 +60,7 @@ class RequestHead:
         self.content_type = b""
         self.request_id: str | None = None
         self.class_: str | None = None
+        self.session: str | None = None
 
     @property
     def path(self) -> bytes:
@@ -79,6 +81,8 @@ class RequestHead:
         else:
             if key == b"content-type":
                 self.content_type = value
+            elif key == b"x-session-id":
+                self.session = value.decode("latin-1")
             self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def _note(self, key: bytes, value: bytes) -> None:
@@ -133,6 +137,28 @@ def read_head(data: bytes) -> RequestHead:
     return head
 
 
+class SizedBody:
+    """A request body of a known length, as far as it has come; `rest` is what followed it."""
+
+    def __init__(self, length: int) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.rest = b""
+        self.overrun = False
+        self._length = length
+
+    @property
+    def complete(self) -> bool:
+        return self.size == self._length
+
+    def feed(self, data: bytes) -> None:
+        missing = self._length - self.size
+        self.rest = data[missing:]
+        piece = data[:missing]
+        self.pieces.append(piece)
+        self.size += len(piece)
+
+
 class ChunkedBody:
     """A chunked request body, decoded. `pieces` is what has come, `complete` whether its last chunk was among it."""
 
@@ -140,6 +166,7 @@ class ChunkedBody:
         self.pieces: list[bytes] = []
         self.size = 0
         self.complete = False
+        self.rest = b""
         self.overrun = False
         """Whether bytes followed the body; where they begin is not told."""
         self._parser = httptools.HttpRequestParser(self)

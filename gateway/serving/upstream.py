@@ -31,6 +31,9 @@ class Answering(Protocol):
     def received(self, upstream: "UpstreamConnection") -> None:
         """Bytes were read: see the connection's `head`, `take()` and `complete`."""
 
+    def stirred(self) -> None:
+        """Bytes were read, but the head is not complete."""
+
     def broken(self, upstream: "UpstreamConnection", why: str) -> None:
         """The connection ended, or what came is not HTTP; there will be no more."""
 
@@ -147,6 +150,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(f"sent more than {MAX_HEAD_BYTES} bytes of headers")
+            else:
+                waiting.stirred()
             return
         waiting.received(self)
 

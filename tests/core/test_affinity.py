@@ -3,8 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.affinity import PrefixIndex
-from gateway.core.types import ReplicaId
+from gateway.core.affinity import (
+    BLOCKS_PER_REPLICA,
+    MAX_BLOCKS_PER_REPLICA,
+    TOKENS_PER_BLOCK,
+    PrefixIndex,
+    capacity_blocks,
+)
+from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
 
 NAMES = [ReplicaId(f"r{i}") for i in range(4)]
 
@@ -33,6 +39,7 @@ def test_the_walk_finds_what_a_look_at_each_replica_finds(
     for replica in NAMES:
         depth = next((i for i, block in enumerate(asked) if block not in held[replica]), len(asked))
         assert match.depth(replica) == depth
+    assert match.deepest == max(map(match.depth, NAMES))
     assert len(index) == len(set().union(*held.values()))
 
 
@@ -81,3 +88,73 @@ def test_nothing_matches_nothing() -> None:
     index = PrefixIndex()
     index.record(NAMES[0], (1,))
     assert index.match(()).depth(NAMES[0]) == 0
+
+
+capacities = st.integers(0, 5)
+acts = st.lists(st.tuples(st.sampled_from(NAMES), st.one_of(st.none(), capacities, chains)), max_size=30)
+
+
+@given(acts, chains)
+def test_who_holds_a_block_holds_all_before_it(
+    history: list[tuple[ReplicaId, tuple[int, ...] | int | None]], asked: tuple[int, ...]
+) -> None:
+    """Under any pressure leaves go first: what a replica has left of a chain is its beginning, within its capacity."""
+    index = PrefixIndex(4)
+    capacity = dict.fromkeys(NAMES, 4)
+    for replica, act in history:
+        if act is None:
+            index.forget(replica)
+            capacity[replica] = 4
+        elif isinstance(act, int):
+            index.resize(replica, act)
+            capacity[replica] = act
+        else:
+            index.record(replica, act)
+            assert index.match(act).depth(replica) == min(len(act), capacity[replica])
+        assert index.blocks(replica) <= capacity[replica]
+    match = index.match(asked)
+    for depth in range(1, len(asked) + 1):
+        for replica in NAMES:
+            alone = index.match(asked[:depth]).depth(replica)
+            assert alone == min(depth, match.depth(replica))
+
+
+def test_a_smaller_cache_holds_less_at_once() -> None:
+    """When the real capacity becomes known, what cannot be there is dropped, the leaves first."""
+    index = PrefixIndex()
+    index.record(NAMES[0], (1, 2, 3))
+    index.resize(NAMES[0], 2)
+    assert index.match((1, 2, 3)).depth(NAMES[0]) == 2
+    index.record(NAMES[0], (1, 2, 3))
+    assert index.match((1, 2, 3)).depth(NAMES[0]) == index.blocks(NAMES[0]) == 2
+    index.resize(NAMES[1], 1)
+    index.record(NAMES[1], (1, 2))
+    assert repr(index.match((1, 2))) == "<Match {'r1': 1, 'r0': 2}>"
+
+
+def test_capacity_follows_the_kv_cache() -> None:
+    """Blocks of 128 tokens; unknown is a middling card, and a wild reading is not believed."""
+    assert capacity_blocks(None) == BLOCKS_PER_REPLICA
+    assert capacity_blocks(100 * TOKENS_PER_BLOCK) == 100
+    assert capacity_blocks(1) == 1
+    assert capacity_blocks(10**15) == MAX_BLOCKS_PER_REPLICA
+
+
+def test_a_replica_that_falls_comes_back_empty() -> None:
+    """It is forgotten when it is ejected or leaves; what it is sent while all are out is remembered."""
+    index = PrefixIndex()
+    ready, out = (
+        ReplicaView(Replica(NAMES[0], "http://r0"), state) for state in (ReplicaState.READY, ReplicaState.EJECTED)
+    )
+    for replica in NAMES[:2]:
+        index.record(replica, (1, 2))
+    index.follow(FleetSnapshot((ready,)))
+    assert [index.blocks(name) for name in NAMES[:2]] == [2, 0]
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 0
+    index.record(NAMES[0], (1,))
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 1
+    index.follow(FleetSnapshot((ready,)))
+    index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 0

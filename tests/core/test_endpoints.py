@@ -19,7 +19,8 @@ def test_a_path_finds_its_own_endpoint(path):
         (b"/v1/responses", Shape.RESPONSE, read_response_event),
         (b"/v1/messages", Shape.MESSAGE, read_message_event),
         (b"/v1/audio/transcriptions", Shape.FORM, read_chunk),
-        (b"/v1/embeddings", Shape.PLAIN, read_nothing),
+        (b"/v1/embeddings", Shape.EMBEDDING, read_nothing),
+        (b"/v1/score", Shape.SCORE, read_nothing),
         (b"/tokenize", Shape.PLAIN, read_nothing),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books, Load
 from gateway.core.endpoints import RELAYED
 from gateway.core.policies import POLICIES, Policy
@@ -45,7 +46,7 @@ FLEETS = st.lists(st.tuples(st.sampled_from(ORDER), st.integers(0, 5)), min_size
         busy(**{f"r{i}": load for i, (_, load) in enumerate(rows)}),
     )
 )
-NEW_POLICIES = st.sampled_from(["system_prompt", "least_load", "round_robin"]).map(lambda name: POLICIES[name]())
+NEW_POLICIES = st.sampled_from(sorted(POLICIES)).map(lambda name: POLICIES[name]())
 KEYS = st.none() | st.integers(0, 2**64 - 1)
 
 
@@ -174,3 +175,35 @@ def test_loads_are_read_by_replica():
     books = busy(a=2, b=1)
     assert books[ReplicaId("a")] == Load(2, 2, 2)
     assert names(FACTS, fleet(view("a"), view("b")), books, POLICIES["least_load"]()) == ["b", "a"]
+
+
+CHAINS = st.lists(st.integers(0, 2), min_size=1, max_size=4).map(
+    lambda steps: tuple(hash(tuple(steps[: i + 1])) for i in range(len(steps)))
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), CHAINS), max_size=8), CHAINS, st.integers(0, 3))
+def test_losing_a_replica_moves_only_its_prefixes(history, asked, lost):
+    """At equal load a prompt stays where it is, unless its own replica has left."""
+    views = [view(f"r{i}") for i in range(4)]
+    index, policy = PrefixIndex(), POLICIES["prefix"]()
+    for i, chain in history:
+        index.record(views[i].id, chain)
+    facts = replace(FACTS, blocks=asked, prompt_tokens=600)
+    home = decide(facts, fleet(*views), Books(), index.match(asked), policy).ranked[0].id
+    index.forget(views[lost].id)
+    left = [view for i, view in enumerate(views) if i != lost]
+    again = decide(facts, fleet(*left), Books(), index.match(asked), policy).ranked[0].id
+    assert again == home or home == views[lost].id
+
+
+def test_the_longest_match_that_could_be_had():
+    """What was given away is measured against replicas that were ready, not against one that drains or is out."""
+    views = [view("a"), view("b"), view("c", EJECTED), view("d", DRAINING)]
+    index = PrefixIndex()
+    for depth, name in enumerate("abcd", 1):
+        index.record(ReplicaId(name), (1, 2, 3, 4)[:depth])
+    facts, books = replace(FACTS, blocks=(1, 2, 3, 4), prompt_tokens=600), busy(b=1)
+    books.open(ReplicaId("b"), 5000, 5000)
+    decision = decide(facts, fleet(*views), books, index.match(facts.blocks), POLICIES["prefix"]())
+    assert (decision.ranked[0].id, decision.reason, decision.best_depth) == ("a", "load", 2)

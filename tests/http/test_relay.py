@@ -23,6 +23,8 @@ BODIES = {
     Shape.MESSAGE: b'{"max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]%b}',
     Shape.RESPONSE: b'{"input":"hello"%b}',
     Shape.COMPLETION: b'{"prompt":[1, 2,3]%b}',
+    Shape.EMBEDDING: b'{"input":["h\xc3\xa9", "x"]%b}',
+    Shape.SCORE: b'{"query":"x", "documents":["a","b"]%b}',
     Shape.PLAIN: b'{"anything":[1.50, -0, 1e5]%b}',
 }
 EVENTS = {

@@ -19,6 +19,8 @@ CONTRACT = {
     "gateway_overhead_seconds": ("histogram", {"stage"}),
     "gateway_tokens": ("counter", {"model", "tenant", "kind"}),
     "gateway_routing_decisions": ("counter", {"policy", "reason"}),
+    "gateway_prefix_tokens": ("counter", {"kind"}),
+    "gateway_avoidable_prefill_tokens": ("counter", set()),
     "gateway_retries": ("counter", {"reason"}),
     "gateway_client_disconnects": ("counter", {"phase"}),
     "gateway_in_flight_requests": ("gauge", {"replica"}),
@@ -60,6 +62,7 @@ def feed_all(metrics: Metrics) -> None:
     ledger.stage("read", 0.001)
     ledger.decided("least_load", "load")
     ledger.retried("connect")
+    ledger.prefix(100, 60, 20)
     ledger.series("m", "a", "standard", "default").itl.observe(0.01)
     ledger.settle(
         RequestRecord(
@@ -145,3 +148,16 @@ def test_label_values_are_escaped(metrics):
     Ledger(metrics).settle(RequestRecord(time=1.0, request_id="x", model=name, replica="a", status=200))
     _, samples = scrape(metrics)["gateway_requests"]
     assert samples[0].labels["model"] == name
+
+
+def test_prefill_given_away_is_counted(metrics):
+    """100 tokens, 60 of them to compute where they go, 20 where they might have gone."""
+    ledger = Ledger(metrics)
+    ledger.prefix(100, 60, 20)
+    ledger.prefix(10, 10, 10)
+    seen = scrape(metrics)
+    assert {sample.labels["kind"]: sample.value for sample in seen["gateway_prefix_tokens"][1]} == {
+        "seen": 110,
+        "expected_hit": 40,
+    }
+    assert [sample.value for sample in seen["gateway_avoidable_prefill_tokens"][1]] == [40]

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.request import RequestFacts
-from gateway.core.types import ReplicaId, ReplicaView
+from gateway.core.types import ReplicaId, ReplicaView, Term
 
 
 class RoundRobin:
     """Score: the turn in which the replica was last chosen; one that never was goes first."""
 
     name = "round_robin"
+    unit = "turns"
 
     def __init__(self) -> None:
         self._turn = 0
@@ -22,6 +23,12 @@ class RoundRobin:
     ) -> Sequence[float]:
         last = self._last
         return [last.get(view.replica.id, 0) for view in candidates]
+
+    def terms(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[Sequence[Term]]:
+        scores = self.score(facts, candidates, books, match)
+        return [[Term("last_turn", score, "the turn in which it was last chosen; 0: never")] for score in scores]
 
     def reason(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match

@@ -1,20 +1,15 @@
 """Consistent hash of the system prompt, with bounded loads: a prompt stays with its replica unless that is swamped.
 
-Sources: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (rendezvous hashing); Mirrokni,
-Thorup and Zadimoghaddam, "Consistent hashing with bounded loads". Without the bound, a popular prompt melts a replica.
+Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (rendezvous hashing).
 """
 
 from collections.abc import Sequence
-from math import ceil
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
-from gateway.core.rendezvous import weight
+from gateway.core.rendezvous import LOAD_FACTOR, bounded, is_home
 from gateway.core.request import RequestFacts
-from gateway.core.types import ReplicaId, ReplicaState, ReplicaView
-
-LOAD_FACTOR = 1.25
-"""A replica may hold this many times the mean number of requests in flight before its prompts overflow to the next."""
+from gateway.core.types import ReplicaId, ReplicaView, Term
 
 
 class SystemPrompt:
@@ -24,6 +19,7 @@ class SystemPrompt:
     """
 
     name = "system_prompt"
+    unit = "rank"
 
     def __init__(self, load_factor: float = LOAD_FACTOR) -> None:
         self._load_factor = load_factor
@@ -31,17 +27,26 @@ class SystemPrompt:
     def score(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[float]:
-        loads = [books[view.replica.id].in_flight for view in candidates]
         key = facts.system_key
         if key is None:
-            return loads
-        # Idle because they are out, the others would pull the mean down until every replica is over its bound.
-        ready = [
-            load for view, load in zip(candidates, loads, strict=True) if view.state is ReplicaState.READY
-        ] or loads
-        bound = ceil(self._load_factor * (sum(ready) + 1) / len(ready))
+            return [books[view.replica.id].in_flight for view in candidates]
+        return bounded(key, candidates, books, self._load_factor)
+
+    def terms(
+        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
+    ) -> Sequence[Sequence[Term]]:
+        scores = self.score(facts, candidates, books, match)
+        if facts.system_key is None:
+            return [
+                [Term("in_flight", score, "requests in flight there: a prompt that no cache could know")]
+                for score in scores
+            ]
         return [
-            1.0 - weight(key, view.replica.id) + (load >= bound) for view, load in zip(candidates, loads, strict=True)
+            [
+                Term("hash", score % 1.0, "0 to 1: how far it is from being the home of this system prompt"),
+                Term("bound", score // 1.0, "1 when it has more requests in flight than it may take of one home"),
+            ]
+            for score in scores
         ]
 
     def reason(
@@ -49,9 +54,7 @@ class SystemPrompt:
     ) -> str:
         if facts.system_key is None:
             return "load"
-        # Only the replica with the highest weight is the prompt's home; a lower weight won because of the bound.
-        fractions = [score % 1.0 for score in scores]
-        return "prefix" if fractions[chosen] == min(fractions) else "load"
+        return "prefix" if is_home(scores, chosen) else "load"
 
     def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:
         """Nothing to learn: a hash needs no memory."""

@@ -1,11 +1,17 @@
 """The rule: cache and load in one price."""
 
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.endpoints import RELAYED
 from gateway.core.policies.prefix import Prefix
 from gateway.core.request import RequestFacts
-from gateway.core.types import Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import KvCache, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
 
 VIEWS = [
     ReplicaView(Replica(ReplicaId(name), f"http://127.0.0.1:{port}"), ReplicaState.READY)
@@ -57,3 +63,58 @@ def test_the_reason_tells_cache_from_load() -> None:
     assert policy.reason(FACTS, VIEWS, [0, 1], 0, match) == "prefix"
     assert policy.reason(FACTS, VIEWS, [1, 0], 1, match) == "load"
     assert policy.reason(FACTS, VIEWS, [0, 1], 0, index.match((9,))) == "load"
+
+
+def test_a_full_kv_cache_costs_what_it_is_short_of() -> None:
+    """use = 0.8 + (300 - 100 + 1000) / 10,000 = 0.92: 0.07 above theta, 700 tokens, or twice that with w = 2."""
+    books = Books()
+    books.open(A, 0, 300)
+    views = [replace(VIEWS[0], kv=KvCache(10_000, 0.8, 100)), replace(VIEWS[1], kv=KvCache(10_000, 0.2, 0))]
+    match = PrefixIndex().match(())
+    base = Prefix().score(FACTS, VIEWS, books, match)
+    assert Prefix().score(FACTS, views, books, match) == [pytest.approx(base[0] + 700), base[1]]
+    assert Prefix(w=2).score(FACTS, views, books, match)[0] == pytest.approx(base[0] + 1400)
+    assert Prefix(theta=1).score(FACTS, views, books, match) == base
+    none = [replace(view, kv=KvCache(0, 1.0, 0)) for view in VIEWS]
+    assert Prefix().score(FACTS, none, books, match) == base
+
+
+def test_a_slow_replica_is_dearer() -> None:
+    """Its prefill by the one factor, the decodes there by the other."""
+    books = Books()
+    books.open(A, 200, 500)
+    views = [replace(VIEWS[0], slowdown=Slowdown(2.0, 3.0)), VIEWS[1]]
+    scores = Prefix(g=0.1, k=0.5).score(FACTS, views, books, PrefixIndex().match(()))
+    assert scores == [pytest.approx(2 * (200 + 1000 * 1.1) + 3 * 0.5 * 500), 1000]
+
+
+loads = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=4)
+caches = st.none() | st.builds(KvCache, st.integers(1000, 9000), st.floats(0, 1), st.integers(0, 500))
+slow = st.none() | st.builds(Slowdown, st.floats(0.4, 6), st.floats(0.4, 6))
+conditions = st.tuples(loads, caches, slow, st.integers(0, 4))
+
+
+@given(st.lists(conditions, min_size=2, max_size=2), st.sampled_from(["load", "kv", "slow", "cache"]))
+def test_more_pressure_never_lowers_a_price(made, kind) -> None:
+    """More requests, a fuller cache, a slower card, a shorter match: dearer or as dear, and the other's price stays."""
+    books, index, views = Books(), PrefixIndex(), []
+    for view, (own, kv, slowdown, depth) in zip(VIEWS, made, strict=True):
+        views.append(replace(view, kv=kv, slowdown=slowdown))
+        index.record(view.id, FACTS.blocks[:depth])
+        for work, held in own:
+            books.open(view.id, work, held)
+    before = Prefix().score(FACTS, views, books, index.match(FACTS.blocks))
+    first = views[0]
+    if kind == "load":
+        books.open(A, 100, 100)
+    elif kind == "kv":
+        usage = first.kv.usage_ratio + 0.1 if first.kv else 1.0
+        views[0] = replace(first, kv=replace(first.kv or KvCache(5000, 0, 0), usage_ratio=usage))
+    elif kind == "slow":
+        was = first.slowdown or Slowdown()
+        views[0] = replace(first, slowdown=Slowdown(was.prefill * 1.5, was.decode * 1.5))
+    else:
+        index.forget(A)
+    after = Prefix().score(FACTS, views, books, index.match(FACTS.blocks))
+    assert after[0] >= before[0] - 1e-6
+    assert after[1] == before[1]

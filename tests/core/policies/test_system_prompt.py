@@ -121,3 +121,16 @@ def test_nothing_is_learnt():
     before = policy.score(FACTS, candidates, Books(), NOWHERE)
     policy.record(FACTS, candidates[0].id)
     assert policy.score(FACTS, candidates, Books(), NOWHERE) == before
+
+
+def test_the_terms_say_what_decides():
+    """Hash and bound for a prompt that has a home, the load for one that has none."""
+    candidates = views(2)
+    books = busy(candidates, [5, 0])
+    facts = replace(FACTS, system_key=42)
+    assert [own[1].value for own in SystemPrompt().terms(facts, candidates, books, NOWHERE)] == [1, 0]
+    facts = replace(FACTS, system_key=None)
+    assert [[term.value for term in own] for own in SystemPrompt().terms(facts, candidates, books, NOWHERE)] == [
+        [5],
+        [0],
+    ]
