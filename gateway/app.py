@@ -91,6 +91,8 @@ class _Server(uvicorn.Server):
             # Python 3.11 puts the address into strerror, too. The errno of a resolver's error is negative.
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise OSError(error.errno, f"cannot listen on {where}: {why}") from None
+        # Accepted connections inherit it. uvloop sets it itself; asyncio does not, for sockets made without a protocol.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def unbind(self) -> None:
         self._socket.close()
