@@ -245,6 +245,7 @@ async def test_a_body_without_a_length() -> None:
         assert ((response := await client.response()).body, response.complete) == (b"{}", True)
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["plain", "uvloop"])
 async def test_no_delay_on_both_sides() -> None:
     """Nagle's algorithm would hold small events back: it is off on the client's and on the replica's connection."""
     async with scripted() as peers, running(config_for(peers.urls)) as harness, connect(harness.port) as client:
