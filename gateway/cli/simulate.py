@@ -13,8 +13,8 @@ from gateway.cli.progress import Progress
 from gateway.cli.table import table
 from gateway.emulator.engine import EngineParams
 from gateway.lab.capacity import capacity
+from gateway.lab.entrants import ENTRANTS, PEERS, Entrant
 from gateway.lab.figures import Slo, figures
-from gateway.lab.peers import ENTRANTS, PEERS, Entrant
 from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot
 from gateway.lab.setup import FOREVER, HARDWARE_GPUS, Kill, Setup, Throttle, pairs, span
 from gateway.lab.simulate import simulate

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from gateway.lab.peers import ENTRANTS
+from gateway.lab.entrants import ENTRANTS
 from gateway.lab.setup import Setup
 from gateway.lab.simulate import simulate
 from gateway.lab.sources import Source

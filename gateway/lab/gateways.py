@@ -11,7 +11,8 @@ from gateway.core.endpoints import RELAYED
 from gateway.core.request import RequestFacts
 from gateway.core.routing import decide
 from gateway.core.types import FleetSnapshot, KvCache, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
-from gateway.lab.peers import Entrant, HeldBlocks, Scraped, Seen
+from gateway.lab.entrants import Entrant
+from gateway.lab.peers import HeldBlocks, Scraped, Seen
 from gateway.lab.text import INDEX_TOKENS
 from gateway.lab.traces import TraceItem
 

@@ -4,16 +4,13 @@ Each gets the gateway's own prefix index, replies included, and its books; what 
 peers: sglang's tree does not follow a replica's capacity, and neither it nor GIE learns a reply before the next turn.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
-from gateway.core.policies import POLICIES, Policy
-from gateway.core.policies.system_prompt import SystemPrompt
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaState, ReplicaView, Term
-from gateway.lab.setup import SCRAPE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +170,3 @@ class UncachedInFlight(Peer):
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[float]:
         return [facts.uncached_tokens(match.depth(view.id)) * (1 + books[view.id].in_flight) for view in candidates]
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """A policy as the lab runs it. `scrape_s`: seconds between two looks at the engines' metrics.
-
-    `wants_held`: keep `Seen.held` for it, which costs time.
-    """
-
-    name: str
-    make: Callable[[Seen], Policy]
-    scrape_s: float = SCRAPE_S
-    wants_held: bool = False
-
-
-def _ours(name: str) -> Entrant:
-    make = POLICIES[name]
-    return Entrant(name, lambda _seen: make())
-
-
-PEERS: Mapping[str, Entrant] = {
-    entrant.name: entrant
-    for entrant in (
-        Entrant(Sglang.name, Sglang),
-        Entrant(Gie.name, Gie, 0.05),
-        Entrant(Dynamo.name, Dynamo, wants_held=True),
-        Entrant(UncachedInFlight.name, UncachedInFlight),
-        # Consistent hashing with bounded loads, as HAProxy and Envoy offer it, with the system prompt as key: ours.
-        Entrant("bounded_hash", lambda _seen: SystemPrompt()),
-    )
-}
-
-ENTRANTS: Mapping[str, Entrant] = {**{name: _ours(name) for name in POLICIES}, **PEERS}
-"""All policies that can be named, ours first."""

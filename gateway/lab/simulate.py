@@ -8,8 +8,8 @@ from heapq import heappop, heappush
 from gateway.core.books import Entry
 from gateway.core.types import Slowdown
 from gateway.emulator.engine import ItlSummary, Progress
+from gateway.lab.entrants import Entrant
 from gateway.lab.gateways import LabGateway, facts_of
-from gateway.lab.peers import Entrant
 from gateway.lab.replicas import LabReplica
 from gateway.lab.setup import FOREVER, TELEMETRY_S, Kill, Setup, Throttle
 from gateway.lab.sharing import Shared, Sharing

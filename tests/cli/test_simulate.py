@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.lab.peers import ENTRANTS
+from gateway.lab.entrants import ENTRANTS
 
 FAST = ["simulate", "characters", "--rate", "20", "--duration", "3"]
 MOONCAKE = '{"timestamp": %d, "input_length": 1000, "output_length": 5, "hash_ids": [1, %d]}'

@@ -9,8 +9,9 @@ from gateway.core.books import Books
 from gateway.core.policies import POLICIES
 from gateway.core.routing import decide
 from gateway.core.types import FleetSnapshot, KvCache, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
+from gateway.lab.entrants import ENTRANTS
 from gateway.lab.gateways import LabGateway
-from gateway.lab.peers import ENTRANTS, Scraped
+from gateway.lab.peers import Scraped
 from tests.lab.fleets import facts_of, item
 
 IDS = [ReplicaId(f"r{n}") for n in range(3)]

@@ -1,13 +1,11 @@
 """The peers' rules, by the figures, as we read them."""
 
-import pytest
-
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
-from gateway.core.policies import POLICIES
 from gateway.core.types import Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.lab.entrants import ENTRANTS, PEERS, Entrant
 from gateway.lab.gateways import LabGateway
-from gateway.lab.peers import ENTRANTS, PEERS, Entrant, HeldBlocks, Scraped, Seen
+from gateway.lab.peers import HeldBlocks, Scraped, Seen
 from tests.lab.fleets import facts_of, item
 
 A, B = ReplicaId("a"), ReplicaId("b")
@@ -94,17 +92,3 @@ def test_a_gateway_keeps_held_blocks_for_who_wants_them() -> None:
 
 def test_uncached_times_in_flight() -> None:
     assert scores("uncached_in_flight", loaded(3), cached=5) == [640 * 4, 1280]
-
-
-def test_bounded_hash_is_our_own_rule_for_system_prompts() -> None:
-    assert ENTRANTS["bounded_hash"].make(Seen()).name == "system_prompt"
-
-
-def test_every_policy_of_the_gateway_can_be_named() -> None:
-    assert list(ENTRANTS) == [*POLICIES, *PEERS]
-    assert {entrant.make(Seen()).name for name, entrant in ENTRANTS.items() if name in POLICIES} == set(POLICIES)
-
-
-@pytest.mark.parametrize("name", PEERS)
-def test_a_peer_is_labelled(name: str) -> None:
-    assert ENTRANTS[name].name == name

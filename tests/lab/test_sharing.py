@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from gateway.core.types import ReplicaId
+from gateway.lab.entrants import ENTRANTS
 from gateway.lab.gateways import LabGateway
-from gateway.lab.peers import ENTRANTS
 from gateway.lab.sharing import Sharing
 from tests.lab.fleets import facts_of, item
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.emulator.engine import EngineParams
-from gateway.lab.peers import ENTRANTS
+from gateway.lab.entrants import ENTRANTS
 from gateway.lab.setup import Kill, Setup, Throttle
 from gateway.lab.simulate import Simulation, simulate
 from gateway.lab.traces import GENERATORS, TraceItem
