@@ -131,7 +131,8 @@ class Gateway:
         self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
         self.log = AccessLog(write_log)
         self.recent = Recent(self.clock.monotonic)
-        self.pool = Pool(self.clock)
+        self._tls = ssl.create_default_context()
+        self.pool = Pool(self.clock, self._tls)
         self.watchdog = Watchdog(self.clock)
         self.desk = Desk(
             self.clock,
@@ -155,7 +156,8 @@ class Gateway:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or `stop`, drain, and leave nothing behind. Ready when `task_status` is told."""
-        http = httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s, trust_env=False)
+        timeout_s = self.config.telemetry.engine.timeout_s
+        http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
             background.start_soon(self._flush_log)
@@ -201,7 +203,8 @@ class Gateway:
     async def _flush_log(self) -> None:
         while True:
             await anyio.sleep(LOG_FLUSH_S)
-            await anyio.to_thread.run_sync(self.log.flush)
+            if self.log.waiting:
+                await anyio.to_thread.run_sync(self.log.flush)
 
     async def _expire_pool(self) -> None:
         while True:

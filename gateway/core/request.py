@@ -1,9 +1,8 @@
 """A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import xxhash
@@ -16,8 +15,7 @@ from gateway.core.tokens import BYTES_PER_TOKEN
 from gateway.errors import BadRequest
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True):
     """What is known of a request before it is routed.
 
     `model`: `None` when the body names none; the replica's own model answers then.
@@ -65,6 +63,14 @@ class _Plain(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     role: str
+    content: str | list[msgspec.Raw] | None = None
+    tool_calls: msgspec.Raw = _ABSENT
+
+
+class _LooseTurn(msgspec.Struct):
+    """A turn whose content is none of what the API has; the replica is to say so."""
+
+    role: str
     content: msgspec.Raw = _ABSENT
     tool_calls: msgspec.Raw = _ABSENT
 
@@ -86,6 +92,14 @@ class _Response(_Plain):
 
 class _Message(_Chat, kw_only=True):
     system: msgspec.Raw = _ABSENT
+
+
+class _LooseChat(_Chat, kw_only=True):
+    messages: list[_LooseTurn]  # type: ignore[assignment]
+
+
+class _LooseMessage(_Message, kw_only=True):
+    messages: list[_LooseTurn]  # type: ignore[assignment]
 
 
 class _Embedding(_Plain):
@@ -112,7 +126,9 @@ _response = msgspec.json.Decoder(_Response)
 _message = msgspec.json.Decoder(_Message)
 _embedding = msgspec.json.Decoder(_Embedding)
 _score = msgspec.json.Decoder(_Score)
-_turns = msgspec.json.Decoder(list[_Turn])
+_loose_chat = msgspec.json.Decoder(_LooseChat)
+_loose_message = msgspec.json.Decoder(_LooseMessage)
+_turns = msgspec.json.Decoder(list[_LooseTurn])
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
@@ -169,10 +185,10 @@ def _read(shape: Shape, body: bytes) -> tuple[_Plain, Prompt]:
     """The body, and its prompt in the order in which the replica's chat template puts it."""
     match shape:
         case Shape.CHAT:
-            chat = _decode(_chat, body)
+            chat = _decode(_chat, body, _loose_chat)
             return chat, _conversation(_spoken(chat.messages), chat.tools)
         case Shape.MESSAGE:
-            message = _decode(_message, body)
+            message = _decode(_message, body, _loose_message)
             system = ("system", said(message.system))
             return message, _conversation([system, *_spoken(message.messages)], message.tools)
         case Shape.RESPONSE:
@@ -192,7 +208,7 @@ def _read(shape: Shape, body: bytes) -> tuple[_Plain, Prompt]:
             return _decode(_plain, body), Prompt()
 
 
-def _spoken(messages: list[_Turn]) -> list[tuple[str, bytes]]:
+def _spoken(messages: Sequence[_Turn | _LooseTurn]) -> list[tuple[str, bytes]]:
     """Role and content of each message, the tool calls of an assistant behind what it said."""
     return [
         (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
@@ -229,10 +245,16 @@ def _pair(score: _Score) -> Prompt:
     return Prompt(text=said(first) + b"\0" + said(second) if first or second else b"")
 
 
-def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
+def _decode(
+    decoder: msgspec.json.Decoder[_Body], body: bytes, looser: msgspec.json.Decoder[Any] | None = None
+) -> _Body:
+    """The body, as `looser` reads it where `decoder` does not take its types. Raises `BadRequest`."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
+        if looser is not None:
+            loose: _Body = _decode(looser, body)
+            return loose
         message = str(error)
         at = _AT.search(message)
         missing = _MISSING.search(message)

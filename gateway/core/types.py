@@ -75,9 +75,15 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """All replicas at one instant; never changed, only replaced."""
+    """All replicas at one instant; never changed, only replaced.
+
+    `candidates`: who may be asked for a model, as far as it has been worked out for this snapshot.
+    """
 
     replicas: tuple[ReplicaView, ...] = ()
+    candidates: dict[str | None, tuple[ReplicaView, ...]] = field(
+        default_factory=dict, compare=False, repr=False, init=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

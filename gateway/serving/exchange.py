@@ -1,23 +1,26 @@
 """One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
 
 import asyncio
+import logging
 from math import inf
 
 from gateway.core.affinity import Match
 from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
-from gateway.core.events import Usage
 from gateway.core.request import RequestFacts, parse
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.core.types import OutcomeReading, Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
-from gateway.observability.records import RequestRecord
+from gateway.serving.account import account
 from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
+from gateway.serving.route import Route
 from gateway.serving.upstream import UpstreamConnection
+
+logger = logging.getLogger(__name__)
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
@@ -29,16 +32,15 @@ class Exchange:
     """Owns a request from its last body byte to `_settle`, which counts exactly once, whatever comes first."""
 
     __slots__ = (
-        "_attempts",
         "_class",
         "_client",
-        "_decision",
         "_desk",
         "_endpoint",
         "_entry",
         "_facts",
         "_head",
         "_reply",
+        "_route",
         "_series",
         "_settled",
         "_timeline",
@@ -53,8 +55,7 @@ class Exchange:
         self._class = head.class_ if head.class_ in desk.limits.classes else "standard"
         self._reply = Reply(client, head, request_id)
         self._facts: RequestFacts | None = None
-        self._decision: Decision | None = None
-        self._attempts = 0
+        self._route: Route | None = None
         self._entry: Entry | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
@@ -72,10 +73,11 @@ class Exchange:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
             self._facts = facts = self._parse(body)
             match = desk.index.match(facts.blocks)
-            self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
+            decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
         except GatewayError as error:
             self._refuse(error)
             return
+        self._route = Route(decision, desk.limits.max_attempts)
         desk.policy.record(facts, decision.ranked[0].id)
         self._tell(facts, decision, match)
         self._timeline.dispatched_at = now = desk.clock.monotonic()
@@ -97,10 +99,9 @@ class Exchange:
     # send
 
     def _try_next(self, match: Match) -> None:
-        assert self._decision is not None
+        assert self._route is not None
         assert self._facts is not None
-        replica = self._decision.ranked[self._attempts]
-        self._attempts += 1
+        replica = self._route.next()
         desk, facts = self._desk, self._facts
         work = facts.uncached_tokens(match.depth(replica.id))
         self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
@@ -129,6 +130,10 @@ class Exchange:
                 desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
             why = error.strerror or str(error)
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
+            return
+        except Exception as error:  # nothing else would tell the client, and no deadline runs meanwhile
+            logger.exception("dialling %s failed in a way that was not foreseen", replica.id)
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {error}"), "connect")
             return
         desk.ledger.stage("connect", desk.clock.monotonic() - dialled_at)
         if self._settled:  # the client has left meanwhile: the connection is good for another
@@ -179,7 +184,7 @@ class Exchange:
         if first and not data and not complete:
             return  # the head waits for the body's first byte: until then another replica can still answer
         if first:
-            reply.begin(self._gateway_lines())
+            reply.begin(self._gateway_lines)
         reply.pass_on(data, ended=complete)
         now = desk.clock.monotonic()
         if first:
@@ -192,10 +197,10 @@ class Exchange:
         """The answer says of itself that it has failed; `data` is what the client may see of it."""
         reply = self._reply
         if not reply.begun:
-            if not reply.refused and (self._may_retry() or not data):
+            if not reply.refused and (self._may_retry or not data):
                 self._give_up(upstream, why, "stream")
                 return
-            reply.begin(self._gateway_lines())
+            reply.begin(self._gateway_lines)
         reply.pass_on(data)
         self._mark(self._desk.clock.monotonic())
         upstream.abort()
@@ -206,7 +211,7 @@ class Exchange:
         assert upstream.head is not None
         assert self._facts is not None
         self.stirred()
-        if upstream.head.status >= 500 and self._may_retry():
+        if upstream.head.status >= 500 and self._may_retry:
             self._give_up(upstream, f"answered {upstream.head.status}", "status")
             return False
         self._reply.prepare(self._facts, upstream.head)
@@ -270,7 +275,7 @@ class Exchange:
             self._client.cut()
             return
         where = "between two chunks" if self._reply.begun else "for the first byte of its answer"
-        self._attempt_failed(ReplicaTimeout(f"replica {self._tried()[-1].id} took too long {where}"), "timeout")
+        self._attempt_failed(ReplicaTimeout(f"replica {self._tried.id} took too long {where}"), "timeout")
 
     def _give_up(self, upstream: UpstreamConnection, why: str, reason: str) -> None:
         self._upstream = None
@@ -283,11 +288,11 @@ class Exchange:
         assert self._entry is not None
         self._entry.close()
         if reason in ("connect", "broken"):
-            reading = OutcomeReading(self._tried()[-1].id, reachable=False)
+            reading = OutcomeReading(self._tried.id, reachable=False)
             self._desk.board.fold(reading, self._desk.clock.monotonic())
         if self._reply.begun:
             self._break_off(error)
-        elif self._may_retry():
+        elif self._may_retry:
             self._reply.forget()
             self._desk.ledger.retried(reason)
             assert self._facts is not None
@@ -295,9 +300,18 @@ class Exchange:
         else:
             self._refuse(error)
 
+    @property
     def _may_retry(self) -> bool:
-        assert self._decision is not None
-        return self._attempts < min(self._desk.limits.max_attempts, len(self._decision.ranked))
+        return self._route is not None and self._route.more
+
+    @property
+    def _tried(self) -> Replica:
+        assert self._route is not None
+        return self._route.current
+
+    @property
+    def _gateway_lines(self) -> bytes:
+        return self._route.lines if self._route is not None else b""
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         self._upstream = None
@@ -308,7 +322,7 @@ class Exchange:
         self._reply.finish()
 
     def _refuse(self, error: GatewayError) -> None:
-        self._reply.refuse(error, self._gateway_lines())
+        self._reply.refuse(error, self._gateway_lines)
         self._settle(error.status, error.message)
         self._reply.finish()
 
@@ -353,55 +367,18 @@ class Exchange:
             self._entry.close()
         desk = self._desk
         self._timeline.ended_at = desk.clock.monotonic()
-        record = self._record(status, error, disconnected)
+        record = account(
+            self._timeline,
+            self._facts,
+            self._route,
+            self._reply,
+            time=desk.clock.wall(),
+            path=self._endpoint.path,
+            class_=self._class,
+            status=status,
+            error=error,
+            disconnected=disconnected,
+        )
         if self._facts is not None and record.prompt_tokens:
             desk.ratios.learn(self._facts.model, self._facts.prompt_bytes, record.prompt_tokens)
         desk.ledger.settle(record)
-
-    def _record(self, status: int, error: str | None, disconnected: str | None) -> RequestRecord:
-        timeline = self._timeline
-        usage = self._reply.usage() or _UNKNOWN
-        facts = self._facts
-        tried = self._tried()
-        return RequestRecord(
-            time=self._desk.clock.wall(),
-            request_id=self._reply.request_id,
-            path=self._endpoint.path,
-            class_=self._class,
-            # A name that no replica serves never becomes a label.
-            model=facts.model if facts and tried else None,
-            replica=tried[-1].id if tried else None,
-            replicas=tuple(replica.id for replica in tried),
-            reason=self._reason() if tried else None,
-            attempts=self._attempts,
-            status=status,
-            error=error,
-            stream=facts.stream if facts else False,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            queue_s=timeline.queue_s,
-            ttft_s=timeline.ttft_s,
-            tpot_s=timeline.tpot_s(usage.completion_tokens),
-            duration_s=timeline.duration_s,
-            bytes=self._reply.bytes,
-            disconnected=disconnected,
-        )
-
-    def _tried(self) -> tuple[Replica, ...]:
-        return self._decision.ranked[: self._attempts] if self._decision is not None else ()
-
-    def _reason(self) -> str:
-        assert self._decision is not None
-        return self._decision.reason if self._attempts == 1 else "failover"
-
-    def _gateway_lines(self) -> bytes:
-        """The response headers that tell who answered, and why it was asked."""
-        tried = self._tried()
-        if not tried:
-            return b""
-        attempts = f"x-gateway-attempts: {self._attempts}\r\n" if self._attempts > 1 else ""
-        return f"x-gateway-replica: {tried[-1].id}\r\nx-gateway-reason: {self._reason()}\r\n{attempts}".encode()
-
-
-_UNKNOWN = Usage()

@@ -25,6 +25,7 @@ _NEVER_FORWARDED = frozenset(
         b"x-request-id",
     )
 )  # fmt: skip
+_READ = _NEVER_FORWARDED | {b"content-type", b"x-session-id"}
 _MAX_REQUEST_ID = 128
 
 
@@ -73,17 +74,15 @@ class RequestHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
-        if key in _NEVER_FORWARDED:
+        if key in _READ:
             self._note(key, value)
+            if key in _NEVER_FORWARDED:
+                return
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
-        else:
-            if key == b"content-type":
-                self.content_type = value
-            elif key == b"x-session-id":
-                self.session = value.decode("latin-1")
-            self.lines.append(b"%b: %b\r\n" % (name, value))
+            return
+        self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def _note(self, key: bytes, value: bytes) -> None:
         if key == b"content-length":
@@ -98,6 +97,10 @@ class RequestHead:
             self.continues = True
         elif key == b"x-request-id" and len(value) <= _MAX_REQUEST_ID and value.isascii():
             self.request_id = value.decode()
+        elif key == b"content-type":
+            self.content_type = value
+        elif key == b"x-session-id":
+            self.session = value.decode("latin-1")
         elif key == b"connection":
             self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 

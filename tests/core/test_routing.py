@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books, Load
@@ -54,7 +55,7 @@ KEYS = st.none() | st.integers(0, 2**64 - 1)
 def test_a_decision_can_be_asked_twice(made, policy, key):
     """Deciding is pure: the same answer again, and the books are as they were."""
     snapshot, books = made
-    facts = replace(FACTS, system_key=key)
+    facts = structs.replace(FACTS, system_key=key)
     before = [replace(books[view.id]) for view in snapshot.replicas]
     assert decide(facts, snapshot, books, NOWHERE, policy) == decide(facts, snapshot, books, NOWHERE, policy)
     assert [books[view.id] for view in snapshot.replicas] == before
@@ -64,7 +65,7 @@ def test_a_decision_can_be_asked_twice(made, policy, key):
 def test_the_order_of_the_fleet_does_not_matter(made, policy, key, random):
     """Gateways that list the same replicas in another order rank them alike."""
     snapshot, books = made
-    facts = replace(FACTS, system_key=key)
+    facts = structs.replace(FACTS, system_key=key)
     shuffled = FleetSnapshot(tuple(random.sample(snapshot.replicas, len(snapshot.replicas))))
     assert names(facts, shuffled, books, policy) == names(facts, snapshot, books, policy)
 
@@ -73,7 +74,7 @@ def test_the_order_of_the_fleet_does_not_matter(made, policy, key, random):
 def test_trust_comes_before_load(made, policy, key):
     """Ready replicas come before warming ones, those before suspect, and those before ejected, whatever their load."""
     snapshot, books = made
-    decision = decide(replace(FACTS, system_key=key), snapshot, books, NOWHERE, policy)
+    decision = decide(structs.replace(FACTS, system_key=key), snapshot, books, NOWHERE, policy)
     states = {view.id: view.state for view in snapshot.replicas}
     ranks = [ORDER.index(states[replica.id]) for replica in decision.ranked]
     assert ranks == sorted(ranks)
@@ -85,7 +86,7 @@ def test_trust_comes_before_load(made, policy, key):
 def test_more_load_never_raises_a_replicas_rank(made, chosen, key):
     """One more request in flight never brings a replica nearer to the front."""
     snapshot, books = made
-    facts = replace(FACTS, system_key=key)
+    facts = structs.replace(FACTS, system_key=key)
     name = snapshot.replicas[chosen % len(snapshot.replicas)].id
     policy = POLICIES["least_load"]()
     before = names(facts, snapshot, books, policy).index(name)
@@ -109,7 +110,7 @@ def test_only_replicas_that_serve_the_model_are_asked():
 def test_without_a_model_all_replicas_will_do():
     """A request that names no model may go to any that takes traffic, known or not."""
     snapshot = fleet(view("a", models={"other"}), view("b", SUSPECT, None), view("c", DRAINING))
-    facts = replace(FACTS, model=None)
+    facts = structs.replace(FACTS, model=None)
     assert names(facts, snapshot, Books(), POLICIES["least_load"]()) == ["a", "b"]
 
 
@@ -125,7 +126,7 @@ def test_a_model_that_nobody_serves():
 
 def test_an_endless_model_name_is_not_said_back():
     """A name of megabytes came back in the answer and went into the log."""
-    facts = replace(FACTS, model="m" * 1_000_000)
+    facts = structs.replace(FACTS, model="m" * 1_000_000)
     with pytest.raises(ModelNotFound) as caught:
         decide(facts, fleet(view("a")), Books(), NOWHERE, POLICIES["least_load"]())
     assert len(caught.value.message) < 300
@@ -152,14 +153,14 @@ def test_a_model_whose_only_replica_drains():
 def test_nobody_to_ask(snapshot, model):
     """An empty fleet, or one that drains, can take nothing now."""
     with pytest.raises(Unavailable, match="no replica can take traffic"):
-        decide(replace(FACTS, model=model), snapshot, Books(), NOWHERE, POLICIES["least_load"]())
+        decide(structs.replace(FACTS, model=model), snapshot, Books(), NOWHERE, POLICIES["least_load"]())
 
 
 def test_ties_break_by_the_prompt():
     """Among equals the prompt's hash decides, so that prompts spread over an idle fleet."""
     snapshot = fleet(*(view(f"r{i}") for i in range(4)))
     policy = POLICIES["least_load"]()
-    first = {names(replace(FACTS, system_key=key * 7919), snapshot, Books(), policy)[0] for key in range(64)}
+    first = {names(structs.replace(FACTS, system_key=key * 7919), snapshot, Books(), policy)[0] for key in range(64)}
     assert first == {"r0", "r1", "r2", "r3"}
 
 
@@ -189,7 +190,7 @@ def test_losing_a_replica_moves_only_its_prefixes(history, asked, lost):
     index, policy = PrefixIndex(), POLICIES["prefix"]()
     for i, chain in history:
         index.record(views[i].id, chain)
-    facts = replace(FACTS, blocks=asked, prompt_tokens=600)
+    facts = structs.replace(FACTS, blocks=asked, prompt_tokens=600)
     home = decide(facts, fleet(*views), Books(), index.match(asked), policy).ranked[0].id
     index.forget(views[lost].id)
     left = [view for i, view in enumerate(views) if i != lost]
@@ -203,7 +204,7 @@ def test_the_longest_match_that_could_be_had():
     index = PrefixIndex()
     for depth, name in enumerate("abcd", 1):
         index.record(ReplicaId(name), (1, 2, 3, 4)[:depth])
-    facts, books = replace(FACTS, blocks=(1, 2, 3, 4), prompt_tokens=600), busy(b=1)
+    facts, books = structs.replace(FACTS, blocks=(1, 2, 3, 4), prompt_tokens=600), busy(b=1)
     books.open(ReplicaId("b"), 5000, 5000)
     decision = decide(facts, fleet(*views), books, index.match(facts.blocks), POLICIES["prefix"]())
     assert (decision.ranked[0].id, decision.reason, decision.best_depth) == ("a", "load", 2)
