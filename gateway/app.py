@@ -28,6 +28,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
+from gateway.core.explain import Asked, Explanation, explain
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.types import FleetSnapshot, ReplicaView
@@ -260,6 +261,8 @@ class Gateway:
             render_metrics=self.metrics.render,
             state=self._state,
             config=lambda: public(self.config),
+            explain=self._explain,
+            max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
         )
         config = uvicorn.Config(
@@ -283,6 +286,12 @@ class Gateway:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
         return [self.recent.add, self.log.add] if logged else [self.recent.add]
+
+    def _explain(self, asked: Asked) -> Explanation:
+        """What would be decided of it now. Nothing is recorded."""
+        desk = self.desk
+        facts = asked.facts(desk.ratios.bytes_per_token)
+        return explain(facts, self.board.current, self.books, desk.index.match(facts.blocks), desk.policy)
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()

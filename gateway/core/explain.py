@@ -1,13 +1,30 @@
 """Why a request would go where: the decision, with every term of every replica's score. Nothing is sent or recorded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
+from gateway.core.guess import endpoint_of
 from gateway.core.policies.base import Policy
-from gateway.core.request import RequestFacts
+from gateway.core.request import RequestFacts, parse
 from gateway.core.routing import candidates, decide
 from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState, ReplicaView, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as a client would send it. `path`: `None` leaves it to the look of the body."""
+
+    body: bytes
+    path: str | None = None
+    content_type: bytes = b"application/json"
+    session: str | None = None
+
+    def facts(self, bytes_per_token: Callable[[str | None], float]) -> RequestFacts:
+        """What the relay would make of it. Raises `BadRequest`."""
+        endpoint = endpoint_of(self.path, self.content_type, self.body)
+        return parse(endpoint, self.content_type, self.body, session=self.session, bytes_per_token=bytes_per_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +55,11 @@ class PassedOver:
 class Explanation:
     """The answer of `POST /admin/explain`. `replicas` are in the order in which they would be tried.
 
-    `prompt_tokens` is the gateway's estimate. `avoidable_tokens`: prefill that the longest match would have saved.
+    `path`: what it was taken for. `prompt_tokens` is the gateway's estimate.
+    `avoidable_tokens`: prefill that the longest match would have saved.
     """
 
+    path: str
     model: str | None
     policy: str
     unit: str
@@ -63,6 +82,7 @@ def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Matc
         _replica(facts, rank, *by_replica[replica.id], match) for rank, replica in enumerate(decision.ranked, 1)
     )
     return Explanation(
+        path=facts.endpoint.path,
         model=facts.model,
         policy=policy.name,
         unit=policy.unit,
