@@ -143,6 +143,7 @@ class Gateway:
             self.pool,
             Ledger(self.metrics, self._listeners()),
             _limits(config),
+            aliases=config.models.aliases,
         )
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
@@ -223,7 +224,7 @@ class Gateway:
     def _public_server(self, signals: bool) -> "_Server":
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, draining=lambda: self.desk.draining)
+        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
 
         def front(
             config: uvicorn.Config,
@@ -290,7 +291,7 @@ class Gateway:
     def _explain(self, asked: Asked) -> Explanation:
         """What would be decided of it now. Nothing is recorded."""
         desk = self.desk
-        facts = asked.facts(desk.ratios.bytes_per_token)
+        facts = asked.facts(desk.ratios.bytes_per_token, desk.aliases)
         return explain(facts, self.board.current, self.books, desk.index.match(facts.blocks), desk.policy)
 
     def _state(self) -> DashboardState:

@@ -1,6 +1,6 @@
 """Why a request would go where: the decision, with every term of every replica's score. Nothing is sent or recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.core.affinity import Match
@@ -21,10 +21,16 @@ class Asked:
     content_type: bytes = b"application/json"
     session: str | None = None
 
-    def facts(self, bytes_per_token: Callable[[str | None], float]) -> RequestFacts:
+    def facts(self, bytes_per_token: Callable[[str | None], float], aliases: Mapping[str, str]) -> RequestFacts:
         """What the relay would make of it. Raises `BadRequest`."""
-        endpoint = endpoint_of(self.path, self.content_type, self.body)
-        return parse(endpoint, self.content_type, self.body, session=self.session, bytes_per_token=bytes_per_token)
+        return parse(
+            endpoint_of(self.path, self.content_type, self.body),
+            self.content_type,
+            self.body,
+            session=self.session,
+            bytes_per_token=bytes_per_token,
+            aliases=aliases,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 import xxhash
 
+from gateway.core.aliases import NO_ALIASES, form_with_model, with_model
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
 from gateway.core.prefix import BLOCK_BYTES, chain
@@ -136,16 +137,22 @@ def parse(
     *,
     session: str | None = None,
     bytes_per_token: Callable[[str | None], float] = _usual,
+    aliases: Mapping[str, str] = NO_ALIASES,
 ) -> RequestFacts:
     """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame.
 
-    `bytes_per_token`: what has been learned of a model's tokenizer.
+    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas
+    serve; the request is then one for the latter.
     """
     if endpoint.shape is Shape.FORM:
-        return _parse_form(endpoint, content_type, body, session)
+        return _parse_form(endpoint, content_type, body, session, aliases)
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
     plain, prompt = _read(endpoint.shape, body)
+    served = aliases.get(plain.model or "")
+    if served is not None:
+        plain.model = served
+        body = with_model(body, served)
     stream = bool(plain.stream)
     asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
     hides_usage = stream and endpoint.asks_usage and not asked
@@ -262,11 +269,18 @@ def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _parse_form(endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None) -> RequestFacts:
+def _parse_form(
+    endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None, aliases: Mapping[str, str]
+) -> RequestFacts:
     fields = form_fields(content_type, body, ("model", "stream"))
+    model = fields.get("model")
+    served = aliases.get(model or "")
+    if served is not None:
+        model = served
+        body = form_with_model(content_type, body, served)
     return RequestFacts(
         endpoint=endpoint,
-        model=fields.get("model"),
+        model=model,
         stream=fields.get("stream", "").lower() in ("true", "1"),
         system_key=None,
         prompt_tokens=max(1, int(len(body) / BYTES_PER_TOKEN)),

@@ -1,5 +1,6 @@
 """What all exchanges share: the limits of the contract, and the parts that a request needs on its way."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
@@ -39,3 +40,5 @@ class Desk:
     limits: Limits
     draining: bool = False
     ratios: TokenRatios = field(default_factory=TokenRatios)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Public name of a model -> name that replicas serve."""

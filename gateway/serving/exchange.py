@@ -86,8 +86,15 @@ class Exchange:
         self._try_next(match)
 
     def _parse(self, body: bytes) -> RequestFacts:
-        head, learned = self._head, self._desk.ratios.bytes_per_token
-        return parse(self._endpoint, head.content_type, body, session=head.session, bytes_per_token=learned)
+        head, desk = self._head, self._desk
+        return parse(
+            self._endpoint,
+            head.content_type,
+            body,
+            session=head.session,
+            bytes_per_token=desk.ratios.bytes_per_token,
+            aliases=desk.aliases,
+        )
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
         ledger = self._desk.ledger
