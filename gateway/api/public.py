@@ -93,7 +93,9 @@ class _Paths:
 
     def models(self, request: Request) -> Response:
         models = served_models(self._board.current, self._aliases)
-        return json_response({"object": "list", "data": [_model(name, root) for name, root in models.items()]})
+        parents = _parents(self._board.current)
+        cards = [_model(name, root, parents.get(root)) for name, root in models.items()]
+        return json_response({"object": "list", "data": cards})
 
     def model(self, request: Request) -> Response:
         name = request.path_params["model"]
@@ -102,9 +104,16 @@ class _Paths:
         root = served_models(self._board.current, self._aliases).get(name)
         if root is None:
             raise ModelNotFound(f"no replica serves the model {name!r}; see GET /v1/models", param="model")
-        return json_response(_model(name, root))
+        return json_response(_model(name, root, _parents(self._board.current).get(root)))
 
 
-def _model(name: str, root: str) -> dict[str, object]:
-    """OpenAI's model, with vLLM's `root`: there a path on the replica's disk, here what an alias stands for."""
-    return {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm-gateway", "root": root, "parent": None}
+def _parents(fleet: FleetSnapshot) -> dict[str, str]:
+    """Adapter -> its base, as the replicas tell."""
+    return dict(pair for view in fleet.replicas for pair in view.parents)
+
+
+def _model(name: str, root: str, parent: str | None) -> dict[str, object]:
+    """OpenAI's model with vLLM's fields: `root` is what an alias stands for (there: a path on the replica's disk),
+    `parent` the base of a LoRA adapter."""
+    card = {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm-gateway"}
+    return {**card, "root": root, "parent": parent}

@@ -22,6 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="run time X times as fast (default 1)")
     parser.add_argument("--models", default="emulated", metavar="A,B", help="served model names (default emulated)")
+    parser.add_argument("--adapters", default="", metavar="A,B", help="LoRA adapters of the first model (default none)")
     parser.add_argument("--api-key", metavar="KEY", help="required as a bearer token on /v1/*")
     parser.add_argument("--engine", default="8b-h100", metavar="NAME", help="how fast the GPU is (default 8b-h100)")
     parser.add_argument("--policy", choices=("fcfs", "priority"), default="fcfs", help="vLLM's --scheduling-policy")
@@ -59,6 +60,7 @@ def _fleet(args: argparse.Namespace) -> Fleet:
         control_port=args.control_port,
         speed=args.speed,
         models=tuple(args.models.split(",")),
+        adapters=tuple(filter(None, args.adapters.split(","))),
         api_key=args.api_key,
         params=EngineParams.named(args.engine),
         policy=args.policy,

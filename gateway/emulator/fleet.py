@@ -29,6 +29,7 @@ class Fleet:
         control_port: int | None = None,
         speed: float = 1.0,
         models: tuple[str, ...] = ("emulated",),
+        adapters: tuple[str, ...] = (),
         api_key: str | None = None,
         params: EngineParams | None = None,
         policy: str = "fcfs",
@@ -41,7 +42,7 @@ class Fleet:
         self.replicas: list[Replica] = []
         self._count, self._host, self._port, self._control_port = replicas, host, port, control_port
         self._settings = ReplicaSettings(
-            served=Served(models, max_model_len),
+            served=Served(models, max_model_len, adapters),
             params=params,
             policy=policy,
             speed=speed,

@@ -58,3 +58,26 @@ async def test_an_alias_shares_its_models_cache_and_an_alias_of_nothing_is_a_404
                 ("emulated", "emulated"),
                 ("gpt-4", "emulated"),
             ]
+
+
+async def test_an_adapter_is_asked_for_where_it_is() -> None:
+    """Only the replica that lists it is asked, its prompts are not its base's, and the list names its parent."""
+    async with Fleet(2) as plain, Fleet(1, adapters=("tuned",)) as tuned:
+        config = aliased([*plain.urls, *tuned.urls], {"mine": "tuned"})
+        async with running(config) as harness, connect(harness.port) as client:
+            said = chat("An old story. " * 200, max_tokens=1)
+            for _ in range(3):
+                adapted = await client.ask(said | {"model": "tuned"})
+                assert (adapted.status, adapted.header("x-gateway-replica")) == (200, "r2")
+            other = await client.ask(said)
+            # The same text at the same replica is another prompt: an adapter has KV blocks of its own.
+            assert other.header("x-gateway-reason") == "load"
+            assert msgspec.json.decode((await client.ask(said | {"model": "mine"})).body)["model"] == "tuned"
+            client.send(request("/v1/models", b"", method="GET"))
+            listed = msgspec.json.decode((await client.response()).body)["data"]
+            assert [(model["id"], model["root"], model["parent"]) for model in listed] == [
+                ("emulated", "emulated", None),
+                ("mine", "tuned", "emulated"),
+                ("tuned", "tuned", "emulated"),
+            ]
+        assert sum(replica.requests_seen for replica in plain.replicas) <= 1
