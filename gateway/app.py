@@ -129,7 +129,8 @@ class Gateway:
         self.clock = clock or SystemClock()
         self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
         self.books = Books()
-        self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
+        self.index = PrefixIndex()
+        self.metrics = Metrics(CollectorRegistry(), self.board, self.books, self.index)
         self.log = AccessLog(write_log)
         self.recent = Recent(self.clock.monotonic)
         self.pool = Pool(self.clock)
@@ -138,7 +139,7 @@ class Gateway:
             self.clock,
             self.board,
             self.books,
-            PrefixIndex(),
+            self.index,
             _policy(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),
