@@ -292,7 +292,7 @@ class Gateway:
     def _explain(self, asked: Asked) -> Explanation:
         """What would be decided of it now. Nothing is recorded."""
         desk = self.desk
-        facts = asked.facts(desk.ratios.bytes_per_token, desk.aliases)
+        facts = desk.parse(asked.endpoint, asked.content_type, asked.body, asked.session)
         return explain(facts, self.board.current, self.books, desk.index.match(facts.blocks), desk.policy)
 
     def _state(self) -> DashboardState:

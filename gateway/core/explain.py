@@ -1,13 +1,13 @@
 """Why a request would go where: the decision, with every term of every replica's score. Nothing is sent or recorded."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
+from gateway.core.endpoints import Endpoint
 from gateway.core.guess import endpoint_of
 from gateway.core.policies.base import Policy
-from gateway.core.request import RequestFacts, parse
+from gateway.core.request import RequestFacts
 from gateway.core.routing import candidates, decide
 from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState, ReplicaView, Term
 
@@ -21,16 +21,10 @@ class Asked:
     content_type: bytes = b"application/json"
     session: str | None = None
 
-    def facts(self, bytes_per_token: Callable[[str | None], float], aliases: Mapping[str, str]) -> RequestFacts:
-        """What the relay would make of it. Raises `BadRequest`."""
-        return parse(
-            endpoint_of(self.path, self.content_type, self.body),
-            self.content_type,
-            self.body,
-            session=self.session,
-            bytes_per_token=bytes_per_token,
-            aliases=aliases,
-        )
+    @property
+    def endpoint(self) -> Endpoint:
+        """What it is for. Raises `BadRequest` where that cannot be told."""
+        return endpoint_of(self.path, self.content_type, self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
+from gateway.core.endpoints import Endpoint
 from gateway.core.fleet import Board
 from gateway.core.policies import Policy
+from gateway.core.request import RequestFacts, parse
 from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
 from gateway.serving.upstream import Pool
@@ -42,3 +44,8 @@ class Desk:
     ratios: TokenRatios = field(default_factory=TokenRatios)
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Public name of a model -> name that replicas serve."""
+
+    def parse(self, endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None) -> RequestFacts:
+        """The facts of a request, by what was learned of its model and by the aliases. Raises `BadRequest`."""
+        learned = self.ratios.bytes_per_token
+        return parse(endpoint, content_type, body, session=session, bytes_per_token=learned, aliases=self.aliases)

@@ -7,7 +7,7 @@ from gateway.core.affinity import Match
 from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
-from gateway.core.request import RequestFacts, parse
+from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.core.types import OutcomeReading, Replica
@@ -70,7 +70,7 @@ class Exchange:
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
-            self._facts = facts = self._parse(body)
+            self._facts = facts = desk.parse(self._endpoint, self._head.content_type, body, self._head.session)
             match = desk.index.match(facts.blocks)
             self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
         except GatewayError as error:
@@ -82,17 +82,6 @@ class Exchange:
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
         self._try_next(match)
-
-    def _parse(self, body: bytes) -> RequestFacts:
-        head, desk = self._head, self._desk
-        return parse(
-            self._endpoint,
-            head.content_type,
-            body,
-            session=head.session,
-            bytes_per_token=desk.ratios.bytes_per_token,
-            aliases=desk.aliases,
-        )
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
         ledger = self._desk.ledger
