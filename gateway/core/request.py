@@ -119,6 +119,7 @@ _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 _Body = TypeVar("_Body")
 _AT = re.compile(r" - at `\$\.?(.*)`$")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 SYSTEM_ROLES = ("system", "developer")
@@ -246,7 +247,8 @@ def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
         path = ".".join(part for part in (at and at[1], missing and missing[1]) if part)
         raise BadRequest(message.replace("`$.", "`").replace("`$`", "the body"), param=path or None) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+        half = "; is there half of a surrogate pair in it?" if _SURROGATE.search(body) else ""
+        raise BadRequest(f"the request body is not valid JSON: {error}{half}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
 
