@@ -28,7 +28,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
-from gateway.core.explain import Asked, Explanation, explain
+from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.types import FleetSnapshot, ReplicaView
@@ -293,7 +293,7 @@ class Gateway:
         """What would be decided of it now. Nothing is recorded."""
         desk = self.desk
         facts = desk.parse(asked.endpoint, asked.content_type, asked.body, asked.session)
-        return explain(facts, self.board.current, self.books, desk.index.match(facts.blocks), desk.policy)
+        return desk.explain(facts, desk.index.match(facts.blocks))
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()

@@ -10,7 +10,7 @@ import msgspec
 from gateway.cli.loading import add_config_option, load_or_report
 from gateway.cli.table import table
 from gateway.config import Admin
-from gateway.core.explain import Explanation, ReplicaExplanation
+from gateway.core.explain import Explanation, ReplicaExplanation, figure
 
 TIMEOUT_S = 30.0
 FINE, NOT_FINE, USAGE = 0, 1, 2
@@ -138,13 +138,9 @@ def _rows(told: Explanation) -> str:
 
 def _row(replica: ReplicaExplanation) -> list[str]:
     numbers = [replica.cached_tokens, replica.uncached_tokens, *(term.value for term in replica.terms), replica.score]
-    return [str(replica.rank), replica.replica, replica.state.value, *map(_number, numbers)]
+    return [str(replica.rank), replica.replica, replica.state.value, *map(figure, numbers)]
 
 
 def _words(replica: ReplicaExplanation) -> list[str]:
     width = max(len(term.name) for term in replica.terms)
-    return [f"  {term.name.ljust(width)}  {_number(term.value)}: {term.words}" for term in replica.terms]
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    return [f"  {term.name.ljust(width)}  {figure(term.value)}: {term.words}" for term in replica.terms]

@@ -11,6 +11,9 @@ from gateway.core.request import RequestFacts
 from gateway.core.routing import candidates, decide
 from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState, ReplicaView, Term
 
+HEADER_REPLICAS = 8
+"""How many replicas fit into a response header: with the longest names still under 2 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -42,6 +45,10 @@ class ReplicaExplanation:
     uncached_tokens: int
     terms: tuple[Term, ...]
 
+    def sum(self) -> str:
+        """`name score=term+term+…`."""
+        return f"{self.replica} {figure(self.score)}={'+'.join([figure(term.value) for term in self.terms])}"
+
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
@@ -71,6 +78,13 @@ class Explanation:
     replicas: tuple[ReplicaExplanation, ...]
     passed_over: tuple[PassedOver, ...]
 
+    def header(self) -> bytes:
+        """The line `x-gateway-score`: the policy and the names of its terms, then the terms of the best replicas."""
+        names = "+".join(term.name for term in self.replicas[0].terms)
+        best = "".join(f"; {replica.sum()}" for replica in self.replicas[:HEADER_REPLICAS])
+        more = f"; and {left} more" if (left := len(self.replicas) - HEADER_REPLICAS) > 0 else ""
+        return f"x-gateway-score: {self.policy} {self.unit} {names}{best}{more}\r\n".encode()
+
 
 def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Explanation:
     """The decision that `decide` makes of the same arguments. Raises as `decide` does."""
@@ -94,6 +108,11 @@ def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Matc
         replicas=ranked,
         passed_over=tuple(PassedOver(view.id, _why(view)) for view in fleet.replicas if view.id not in by_replica),
     )
+
+
+def figure(value: float) -> str:
+    """A score or a term for people: whole numbers, or three digits below 100."""
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _replica(

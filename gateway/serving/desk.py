@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from gateway.core.affinity import PrefixIndex
+from gateway.core.affinity import Match, PrefixIndex
 from gateway.core.books import Books
 from gateway.core.endpoints import Endpoint
+from gateway.core.explain import Explanation, explain
 from gateway.core.fleet import Board
 from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
@@ -49,3 +50,7 @@ class Desk:
         """The facts of a request, by what was learned of its model and by the aliases. Raises `BadRequest`."""
         learned = self.ratios.bytes_per_token
         return parse(endpoint, content_type, body, session=session, bytes_per_token=learned, aliases=self.aliases)
+
+    def explain(self, facts: RequestFacts, match: Match) -> Explanation:
+        """What is decided of a request now, with every term. Nothing is recorded. Raises as `decide` does."""
+        return explain(facts, self.board.current, self.books, match, self.policy)

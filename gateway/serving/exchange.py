@@ -39,6 +39,7 @@ class Exchange:
         "_facts",
         "_head",
         "_reply",
+        "_score",
         "_series",
         "_settled",
         "_timeline",
@@ -58,6 +59,7 @@ class Exchange:
         self._entry: Entry | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
+        self._score = b""
         self._settled = False
 
     # parse, decide
@@ -73,6 +75,8 @@ class Exchange:
             self._facts = facts = desk.parse(self._endpoint, self._head.content_type, body, self._head.session)
             match = desk.index.match(facts.blocks)
             self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
+            if self._head.explains:
+                self._score = desk.explain(facts, match).header()
         except GatewayError as error:
             self._refuse(error)
             return
@@ -397,7 +401,8 @@ class Exchange:
         if not tried:
             return b""
         attempts = f"x-gateway-attempts: {self._attempts}\r\n" if self._attempts > 1 else ""
-        return f"x-gateway-replica: {tried[-1].id}\r\nx-gateway-reason: {self._reason()}\r\n{attempts}".encode()
+        lines = f"x-gateway-replica: {tried[-1].id}\r\nx-gateway-reason: {self._reason()}\r\n{attempts}"
+        return lines.encode() + self._score
 
 
 _UNKNOWN = Usage()

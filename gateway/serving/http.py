@@ -38,6 +38,7 @@ class RequestHead:
         "content_length",
         "content_type",
         "continues",
+        "explains",
         "http10",
         "keep_alive",
         "lines",
@@ -61,6 +62,7 @@ class RequestHead:
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
+        self.explains = False
 
     @property
     def path(self) -> bytes:
@@ -78,6 +80,8 @@ class RequestHead:
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
+            elif key == b"x-gateway-explain":
+                self.explains = value.strip() == b"1"
         else:
             if key == b"content-type":
                 self.content_type = value
