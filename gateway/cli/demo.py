@@ -81,6 +81,7 @@ class Demo:
 
     async def run(self, gateway: Gateway) -> None:
         await greet(gateway)
+        _say(f"GPUs       {self._fleet.gpu_url}")
         limits = httpx.Limits(max_connections=MAX_IN_FLIGHT)
         async with (
             httpx.AsyncClient(trust_env=False, timeout=None, limits=limits) as http,

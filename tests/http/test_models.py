@@ -50,6 +50,9 @@ async def test_an_alias_shares_its_models_cache_and_an_alias_of_nothing_is_a_404
             second = await client.ask(chat("An old story. " * 200, max_tokens=1) | {"model": "gpt-4"})
             assert second.header("x-gateway-reason") == "prefix"
             assert second.header("x-gateway-replica") == first.header("x-gateway-replica")
+            async with httpx.AsyncClient(trust_env=False) as http:
+                told = await http.post(f"{harness.admin_url}/admin/explain", json=chat() | {"model": "gpt-4"})
+            assert told.json()["model"] == "emulated"
             missing = await client.ask(chat() | {"model": "gpt-5"})
             assert (missing.status, missing.error["code"]) == (404, "model_not_found")
             client.send(request("/v1/models", b"", method="GET"))
