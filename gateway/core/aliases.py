@@ -11,12 +11,12 @@ from gateway.core.multipart import with_field
 
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
-MAX_TRIES = 8
+MAX_TRIES = 4
 """Fields that spell `"model"` before the right one, in tools or metadata; bodies with more are written anew."""
 
-_FIELD = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
-# In valid JSON this is a field, at whatever depth: the quotes inside of a text have a backslash before them, and the
-# quote that opens a field's name has none.
+_FIELD = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
+# In valid JSON this is the end of a field's name, at whatever depth, and its value: within a text, the quotation mark
+# behind `model` would have been escaped. It begins with a literal, which `re` finds ten times as fast.
 
 
 class _Named(msgspec.Struct):
