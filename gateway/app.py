@@ -28,6 +28,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
+from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.types import FleetSnapshot, ReplicaView
@@ -128,7 +129,8 @@ class Gateway:
         self.clock = clock or SystemClock()
         self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
         self.books = Books()
-        self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
+        self.index = PrefixIndex()
+        self.metrics = Metrics(CollectorRegistry(), self.board, self.books, self.index)
         self.log = AccessLog(write_log)
         self.recent = Recent(self.clock.monotonic)
         self._tls = ssl.create_default_context()
@@ -138,11 +140,12 @@ class Gateway:
             self.clock,
             self.board,
             self.books,
-            PrefixIndex(),
+            self.index,
             _policy(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),
             _limits(config),
+            aliases=config.models.aliases,
         )
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
@@ -225,7 +228,7 @@ class Gateway:
     def _public_server(self, signals: bool) -> "_Server":
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, draining=lambda: self.desk.draining)
+        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
 
         def front(
             config: uvicorn.Config,
@@ -263,6 +266,8 @@ class Gateway:
             render_metrics=self.metrics.render,
             state=self._state,
             config=lambda: public(self.config),
+            explain=self._explain,
+            max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
         )
         config = uvicorn.Config(
@@ -286,6 +291,12 @@ class Gateway:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
         return [self.recent.add, self.log.add] if logged else [self.recent.add]
+
+    def _explain(self, asked: Asked) -> Explanation:
+        """What would be decided of it now. Nothing is recorded."""
+        desk = self.desk
+        facts = desk.parse(asked.endpoint, asked.content_type, asked.body, asked.session)
+        return desk.explain(facts, desk.index.match(facts.blocks))
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()

@@ -34,6 +34,7 @@ COVERED_BY = {
     "gateway/cli/table.py": "cli/test_check.py",
     "gateway/cli/embedded.py": "cli/test_serve.py",
     "gateway/config/": "config/test_load.py",
+    "gateway/core/decoding.py": "core/test_request.py",
     "gateway/core/fleet.py": "http/test_relay.py",
     "gateway/core/policies/": "http/test_relay.py",
     "gateway/core/routing.py": "http/test_relay.py",

@@ -43,13 +43,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: all is right. 1: a replica is not. 2: the config is not; all errors are on stderr."""
+    """0: all is right. 1: a replica or an alias is not. 2: the config is not; all errors are on stderr."""
     config = load_or_report(args.config)
     if config is None:
         return 2
     findings = [] if args.offline else anyio.run(look, config)
     print(_json(config, findings) if args.format == "json" else _text(config, findings, args.offline))
-    return int(any(finding.state != "ok" for finding in findings))
+    return int(not _fine(config, findings))
+
+
+def _fine(config: Config, findings: Sequence[Finding]) -> bool:
+    return all(finding.state == "ok" for finding in findings) and not unserved(config, findings)
+
+
+def unserved(config: Config, findings: Sequence[Finding]) -> dict[str, str]:
+    """The aliases of models that no replica has told it serves; none when nobody was asked."""
+    served = set().union(*(finding.models or () for finding in findings))
+    return {name: model for name, model in config.models.aliases.items() if findings and model not in served}
 
 
 async def look(config: Config, timeout_s: float = TIMEOUT_S) -> list[Finding]:
@@ -115,8 +125,13 @@ async def _version(http: httpx.AsyncClient, replica: Replica) -> str | None:
 
 
 def _json(config: Config, findings: Sequence[Finding]) -> str:
-    ok = all(finding.state == "ok" for finding in findings)
-    return msgspec.json.encode({"ok": ok, "replicas": findings, "not_effective": ineffective(config)}).decode()
+    answer = {
+        "ok": _fine(config, findings),
+        "replicas": findings,
+        "unserved_aliases": unserved(config, findings),
+        "not_effective": ineffective(config),
+    }
+    return msgspec.json.encode(answer).decode()
 
 
 def _text(config: Config, findings: Sequence[Finding], offline: bool) -> str:
@@ -136,4 +151,7 @@ def _text(config: Config, findings: Sequence[Finding], offline: bool) -> str:
         )
         for finding in findings
     ]
-    return "\n".join([*lines, table(("NAME", "URL", "STATE", "MODELS", "LATENCY", "VERSION", "PROBLEM"), rows)])
+    heads = ("NAME", "URL", "STATE", "MODELS", "LATENCY", "VERSION", "PROBLEM")
+    dead = unserved(config, findings).items()
+    aliases = [f"models.aliases.{name}: no replica that answers serves {model}" for name, model in dead]
+    return "\n".join([*lines, table(heads, rows), *aliases])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.keys import POLICIES, Admin, Config, ReplicaConfig, Routing, Tls
+from gateway.config.keys import POLICIES, Admin, Config, Models, ReplicaConfig, Routing, Tls
 
 Problems = Iterator[tuple[str, str]]
 
@@ -70,6 +70,14 @@ def _routing(routing: Routing) -> Problems:
             yield name, f"expected null, as it belongs to the policy {' or '.join(policies)}, not {routing.policy}"
 
 
+def _models(models: Models) -> Problems:
+    for name, served in models.aliases.items():
+        if not name:
+            yield "aliases", 'expected names that are not empty, got ""'
+        elif served in models.aliases:
+            yield f"aliases.{name}", f'expected a name that replicas serve, got "{served}", which is an alias itself'
+
+
 def _ports(config: Config) -> Problems:
     here, there = config.server, config.admin
     if here.port and (here.host, here.port) == (there.host, there.port):
@@ -89,6 +97,7 @@ CHECKS: dict[type, tuple[frozenset[str], Callable[[Any], Problems]]] = {
     Tls: (frozenset({"cert", "key", "client_ca"}), _tls),
     ReplicaConfig: (frozenset({"url"}), _replica),
     Routing: (frozenset({"policy"}), _routing),
+    Models: (frozenset({"aliases"}), _models),
     Config: (frozenset({"server", "admin"}), _ports),
 }
 """Section -> the keys that its check reads, and the check; it runs when those keys are right."""

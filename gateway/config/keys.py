@@ -212,7 +212,6 @@ NOT_YET: dict[str, tuple[object, ...]] = {
     "resilience.resume": ("off",),
     "resilience.hedge_after_s": (),
     "tenants": (),
-    "models.aliases": (),
     "state.url": (),
     "logging.prompts": (),
     "tracing.otlp_endpoint": (),

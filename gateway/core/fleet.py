@@ -29,9 +29,9 @@ def _fold_one(view: ReplicaView, reading: Reading, now: float, fall: int) -> Rep
         case ModelsReading(models=None):
             failures = view.failures + 1
             return replace(view, failures=failures, state=_fallen(view.state, failures, fall))
-        case ModelsReading(models=models):
+        case ModelsReading(models=models, parents=parents):
             state = view.state if view.state in _HELD else ReplicaState.READY
-            return replace(view, models=models, failures=0, state=state, seen_at=now)
+            return replace(view, models=models, parents=parents, failures=0, state=state, seen_at=now)
         case OutcomeReading(reachable=False) if view.state is ReplicaState.READY:
             return replace(view, state=ReplicaState.SUSPECT)
         case OutcomeReading():

@@ -54,7 +54,7 @@ class Slowdown:
 class ReplicaView:
     """What is known of a replica now.
 
-    `models`: names it serves; `None` while it has never answered.
+    `models`: names it serves; `None` while it has never answered. `parents`: (adapter, its base) for LoRA adapters.
     `failures`: probes failed in a row.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
@@ -67,6 +67,7 @@ class ReplicaView:
     seen_at: float | None = None
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
+    parents: tuple[tuple[str, str], ...] = ()
 
     @property
     def id(self) -> ReplicaId:
@@ -97,10 +98,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class ModelsReading:
-    """What one look at a replica's model list gave: `models` is `None` when it did not answer rightly."""
+    """What one look at a replica's model list gave: `models` is `None` when it did not answer rightly.
+
+    `parents`: (adapter, its base) for each model that has one.
+    """
 
     replica: ReplicaId
     models: frozenset[str] | None
+    parents: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
@@ -20,9 +21,9 @@ _STAGE_BUCKETS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.00
 
 
 class Metrics:
-    """The series that requests feed, plus the gauges that are read off the books and the board at each scrape."""
+    """The series that requests feed, plus the gauges read off the books, the board and the index at each scrape."""
 
-    def __init__(self, registry: CollectorRegistry, board: Board, books: Books) -> None:
+    def __init__(self, registry: CollectorRegistry, board: Board, books: Books, index: PrefixIndex) -> None:
         def counter(name: str, text: str, *labels: str) -> LoopCounter:
             series = LoopCounter(name, text, labels)
             registry.register(series)
@@ -74,7 +75,7 @@ class Metrics:
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
-        registry.register(_Gauges(board, books))
+        registry.register(_Gauges(board, books, index))
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -82,9 +83,10 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, board: Board, books: Books) -> None:
+    def __init__(self, board: Board, books: Books, index: PrefixIndex) -> None:
         self._board = board
         self._books = books
+        self._index = index
 
     def collect(self) -> Iterable[Metric]:
         in_flight = GaugeMetricFamily(
@@ -93,8 +95,12 @@ class _Gauges(Collector):
         states = GaugeMetricFamily(
             "gateway_replica_state", "1 for the state that a replica is in.", labels=["replica", "state"]
         )
+        blocks = GaugeMetricFamily(
+            "gateway_prefix_index_blocks", "Prompt blocks that a replica is believed to hold.", labels=["replica"]
+        )
         for view in self._board.current.replicas:
+            blocks.add_metric([view.id], self._index.blocks(view.id))
             in_flight.add_metric([view.id], self._books[view.id].in_flight)
             for state in ReplicaState:
                 states.add_metric([view.id, state.value], float(view.state is state))
-        return (in_flight, states)
+        return (in_flight, states, blocks)

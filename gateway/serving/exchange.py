@@ -7,7 +7,7 @@ from math import inf
 from gateway.core.affinity import Match
 from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
-from gateway.core.request import RequestFacts, parse
+from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.core.types import OutcomeReading, Replica
@@ -41,6 +41,7 @@ class Exchange:
         "_head",
         "_reply",
         "_route",
+        "_score",
         "_series",
         "_settled",
         "_timeline",
@@ -59,6 +60,7 @@ class Exchange:
         self._entry: Entry | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
+        self._score = b""
         self._settled = False
 
     # parse, decide
@@ -71,9 +73,11 @@ class Exchange:
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
-            self._facts = facts = self._parse(body)
+            self._facts = facts = desk.parse(self._endpoint, self._head.content_type, body, self._head.session)
             match = desk.index.match(facts.blocks)
             decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
+            if self._head.explains:
+                self._score = desk.explain(facts, match).header()
         except GatewayError as error:
             self._refuse(error)
             return
@@ -84,10 +88,6 @@ class Exchange:
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
         self._try_next(match)
-
-    def _parse(self, body: bytes) -> RequestFacts:
-        head, learned = self._head, self._desk.ratios.bytes_per_token
-        return parse(self._endpoint, head.content_type, body, session=head.session, bytes_per_token=learned)
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
         ledger = self._desk.ledger
@@ -311,7 +311,7 @@ class Exchange:
 
     @property
     def _gateway_lines(self) -> bytes:
-        return self._route.lines if self._route is not None else b""
+        return self._route.lines + self._score if self._route is not None else b""
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         self._upstream = None

@@ -39,6 +39,7 @@ class RequestHead:
         "content_length",
         "content_type",
         "continues",
+        "explains",
         "http10",
         "keep_alive",
         "lines",
@@ -62,6 +63,7 @@ class RequestHead:
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
+        self.explains = False
 
     @property
     def path(self) -> bytes:
@@ -81,6 +83,8 @@ class RequestHead:
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
+            elif key == b"x-gateway-explain":
+                self.explains = value.strip() == b"1"
             return
         self.lines.append(b"%b: %b\r\n" % (name, value))
 

@@ -102,7 +102,6 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
         ("resilience: {resume: text}", "resilience.resume", '"exact"'),
         ("resilience: {hedge_after_s: 1}", "resilience.hedge_after_s", "null"),
         ("tenants: [{name: x}]", "tenants", "[]"),
-        ("models: {aliases: {a: b}}", "models.aliases", "{}"),
         ("state: {url: 'redis://x'}", "state.url", "null"),
         ("logging: {prompts: always}", "logging.prompts", '"never"'),
         ("tracing: {otlp_endpoint: 'http://x'}", "tracing.otlp_endpoint", "null"),
@@ -111,6 +110,27 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
 def test_a_feature_that_is_not_built_is_not_ignored(tmp_path: Path, text: str, key: str, default: str) -> None:
     """A key without its feature is refused at any value but the default."""
     assert errors(tmp_path, text) == [f"FILE: {key}: not available in this version, leave it at {default}"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "keys"),
+    [
+        ("{a: m}", []),
+        ("{a: m, b: m, org/c: m}", []),
+        ("{a: a}", ["aliases.a"]),
+        ("{a: b, b: a}", ["aliases.a", "aliases.b"]),
+        ("{a: b, b: m}", ["aliases.a"]),
+        ("{'': m}", ["aliases"]),
+        ("{a: ''}", ["aliases.a"]),
+    ],
+)
+def test_an_alias_stands_for_a_served_name(tmp_path: Path, aliases: str, keys: list[str]) -> None:
+    """Not for itself, not for another alias, and so never for a circle of them."""
+    text = f"models: {{aliases: {aliases}}}"
+    if not keys:
+        assert loaded(tmp_path, text).models.aliases["a"] == "m"
+    else:
+        assert [error.split(": ")[1] for error in errors(tmp_path, text)] == [f"models.{key}" for key in keys]
 
 
 def test_resume_may_be_off(tmp_path: Path) -> None:

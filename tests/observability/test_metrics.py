@@ -2,6 +2,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
@@ -25,6 +26,7 @@ CONTRACT = {
     "gateway_client_disconnects": ("counter", {"phase"}),
     "gateway_in_flight_requests": ("gauge", {"replica"}),
     "gateway_replica_state": ("gauge", {"replica", "state"}),
+    "gateway_prefix_index_blocks": ("gauge", {"replica"}),
 }
 """The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
 
@@ -52,8 +54,13 @@ def books() -> Books:
 
 
 @pytest.fixture
-def metrics(board: Board, books: Books) -> Metrics:
-    return Metrics(CollectorRegistry(), board, books)
+def index() -> PrefixIndex:
+    return PrefixIndex()
+
+
+@pytest.fixture
+def metrics(board: Board, books: Books, index: PrefixIndex) -> Metrics:
+    return Metrics(CollectorRegistry(), board, books, index)
 
 
 def feed_all(metrics: Metrics) -> None:
@@ -137,7 +144,7 @@ def in_flight(metrics: Metrics) -> dict[str, float]:
 
 def test_an_empty_registry_can_be_scraped():
     """A gateway without replicas and requests is rendered as well, and two of them share nothing."""
-    first, second = (Metrics(CollectorRegistry(), Board(FleetSnapshot()), Books()) for _ in range(2))
+    first, second = (Metrics(CollectorRegistry(), Board(FleetSnapshot()), Books(), PrefixIndex()) for _ in range(2))
     feed_all(first)
     assert scrape(second)["gateway_requests"][1] == []
 
@@ -161,3 +168,14 @@ def test_prefill_given_away_is_counted(metrics):
         "expected_hit": 40,
     }
     assert [sample.value for sample in seen["gateway_avoidable_prefill_tokens"][1]] == [40]
+
+
+def test_the_index_is_shown_by_replica(metrics: Metrics, index: PrefixIndex) -> None:
+    """A replica that was sent nothing, or has restarted, holds 0 blocks; one that has left the fleet is not shown."""
+    index.record(A.id, (1, 2, 3))
+    index.record(ReplicaId("left"), (1, 2))
+    _, samples = scrape(metrics)["gateway_prefix_index_blocks"]
+    assert {sample.labels["replica"]: sample.value for sample in samples} == {"a": 3, "b": 0}
+    index.forget(A.id)
+    _, samples = scrape(metrics)["gateway_prefix_index_blocks"]
+    assert [sample.value for sample in samples] == [0, 0]
