@@ -29,6 +29,7 @@ from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
+from gateway.core.health import Rules
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.types import FleetSnapshot, ReplicaView
 from gateway.observability.access_log import AccessLog
@@ -40,8 +41,10 @@ from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
-from gateway.telemetry.models import ModelsReader, no_answer
+from gateway.telemetry.models import no_answer
 from gateway.telemetry.poller import Poller
+from gateway.telemetry.probes import Prober
+from gateway.telemetry.warmup import Warmer
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
@@ -126,7 +129,9 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
+        probe = config.resilience.probe
+        replicas = tuple(ReplicaView(entry.replica()) for entry in config.replicas)
+        self.board = Board(FleetSnapshot(replicas), Rules(fall=probe.fall, rise=probe.rise))
         self.books = Books()
         self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
         self.log = AccessLog(write_log)
@@ -161,6 +166,7 @@ class Gateway:
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
+            background.start_soon(self._warmer(http).run)
             background.start_soon(self._report_start, task_status)
             try:
                 async with anyio.create_task_group() as servers:
@@ -276,8 +282,21 @@ class Gateway:
 
     def _poller(self, http: httpx.AsyncClient) -> Poller:
         probe = self.config.resilience.probe
-        ask = ModelsReader(http).ask
-        return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+        prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
+        return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _warmer(self, http: httpx.AsyncClient) -> Warmer:
+        warm_up = self.config.resilience.warm_up
+        return Warmer(
+            http,
+            self.board,
+            self.clock,
+            self.desk.hot,
+            self.desk.index,
+            prompts=warm_up.prompts,
+            max_s=warm_up.max_s,
+            count=lambda outcome: self.metrics.warmups.labels(outcome).inc(),
+        )
 
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""

@@ -6,6 +6,7 @@ from gateway.clock import Clock
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
+from gateway.core.hot import HotPrompts
 from gateway.core.policies import Policy
 from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
@@ -39,3 +40,4 @@ class Desk:
     limits: Limits
     draining: bool = False
     ratios: TokenRatios = field(default_factory=TokenRatios)
+    hot: HotPrompts = field(default_factory=HotPrompts)

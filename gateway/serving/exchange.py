@@ -10,7 +10,7 @@ from gateway.core.events import Usage
 from gateway.core.request import RequestFacts, parse
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
-from gateway.core.types import OutcomeReading, Replica
+from gateway.core.types import HealthReading, Replica, Sign
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
 from gateway.observability.records import RequestRecord
@@ -267,7 +267,7 @@ class Exchange:
         assert self._entry is not None
         self._entry.close()
         if reason in ("connect", "broken"):
-            reading = OutcomeReading(self._tried()[-1].id, reachable=False)
+            reading = HealthReading(self._tried()[-1].id, Sign.BROKEN)
             self._desk.board.fold(reading, self._desk.clock.monotonic())
         if self._reply.begun:
             self._break_off(error)
