@@ -8,9 +8,9 @@ from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.events import Usage
 from gateway.core.request import RequestFacts, parse
-from gateway.core.routing import Decision, decide
+from gateway.core.routing import Decision, decide, remaining
 from gateway.core.timeline import Timeline
-from gateway.core.types import HealthReading, Replica, Sign
+from gateway.core.types import Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
 from gateway.observability.records import RequestRecord
@@ -18,6 +18,7 @@ from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
 from gateway.serving.upstream import UpstreamConnection
+from gateway.serving.witness import BUSY, Witness, dial_reason
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
@@ -44,6 +45,7 @@ class Exchange:
         "_settled",
         "_timeline",
         "_upstream",
+        "_witness",
     )
 
     def __init__(self, desk: Desk, client: Client, endpoint: Endpoint, head: RequestHead, request_id: str) -> None:
@@ -61,6 +63,7 @@ class Exchange:
         self._series: Series | None = None
         self._relay_s = 0.0
         self._settled = False
+        self._witness = Witness(desk.board, desk.hot, desk.clock)
 
     # parse, decide
 
@@ -127,10 +130,11 @@ class Exchange:
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
             return
         except OSError as error:
-            if isinstance(error, ConnectionRefusedError):
+            reason = dial_reason(error)
+            if reason == "refused":
                 desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
             why = error.strerror or str(error)
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), reason)
             return
         desk.ledger.stage("connect", desk.clock.monotonic() - dialled_at)
         if self._settled:  # the client has left meanwhile: the connection is good for another
@@ -190,10 +194,11 @@ class Exchange:
         """The head of an answer; `False` when it says that another replica should be asked instead."""
         assert upstream.head is not None
         assert self._facts is not None
-        if upstream.head.status >= 500 and self._may_retry():
-            self._give_up(upstream, f"answered {upstream.head.status}", "status")
+        if (status := upstream.head.status) >= 500 and self._may_retry():
+            self._give_up(upstream, f"answered {status}", "busy" if status == BUSY else "status")
             return False
         self._reply.prepare(self._facts, upstream.head)
+        self._witness.answers(upstream.replica.id, status, self._facts)
         self._series = self._desk.ledger.series(self._facts.model, upstream.replica.id, self._class, "default")
         return True
 
@@ -207,6 +212,7 @@ class Exchange:
             gap = self._timeline.output(now) if relay is not None else None
             if gap is None:
                 self._entry.first_token()
+                self._witness.output(now)
             else:
                 self._series.itl.observe(gap)
             self._client.deadline = now + limits.idle_timeout_s
@@ -266,9 +272,9 @@ class Exchange:
             return
         assert self._entry is not None
         self._entry.close()
-        if reason in ("connect", "broken"):
-            reading = HealthReading(self._tried()[-1].id, Sign.BROKEN)
-            self._desk.board.fold(reading, self._desk.clock.monotonic())
+        assert self._decision is not None
+        self._witness.failed(self._tried()[-1].id, reason)
+        self._decision = remaining(self._decision, self._attempts, self._desk.board.current)
         if self._reply.begun:
             self._break_off(error)
         elif self._may_retry():
