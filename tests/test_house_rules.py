@@ -12,7 +12,7 @@ FILES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted
 FILE_LINES = 300
 LONG_FILES = {
     "gateway/app.py": 400,  # the composition root: it names every part once
-    "gateway/serving/exchange.py": 400,  # one request's life, in order, on one screen
+    "gateway/serving/exchange.py": 420,  # one request's life, in order, on one screen
 }
 
 FUNCTION_LINES = 40

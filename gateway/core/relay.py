@@ -4,8 +4,9 @@ It changes nothing but two things: an event that only exists because the gateway
 everything from the point on at which the replica's answer has failed.
 """
 
-from gateway.core.events import Reader, Usage
+from gateway.core.events import OUTPUT, Reader, Usage
 from gateway.core.sse import Splitter, data_of
+from gateway.core.stencil import Stencil
 
 
 class StreamRelay:
@@ -15,12 +16,24 @@ class StreamRelay:
     another event.
     """
 
-    __slots__ = ("_hide_usage", "_read", "_splitter", "ended", "failed", "output", "refused", "told", "usage")
+    __slots__ = (
+        "_hide_usage",
+        "_read",
+        "_splitter",
+        "_stencil",
+        "ended",
+        "failed",
+        "output",
+        "refused",
+        "told",
+        "usage",
+    )
 
     def __init__(self, read: Reader, *, hide_usage: bool) -> None:
         self._read = read
         self._hide_usage = hide_usage
         self._splitter = Splitter()
+        self._stencil = Stencil()
         self.output = False
         """Whether the last `feed` held generated output."""
         self.ended = False
@@ -35,6 +48,12 @@ class StreamRelay:
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
+        if self._stencil.fits(data) and not self._splitter.holds and self.failed is None:
+            self.output = True
+            return data
+        return self._study(data)
+
+    def _study(self, data: bytes) -> bytes:
         self.output = False
         if self.failed is not None:
             return b""
@@ -53,6 +72,10 @@ class StreamRelay:
         if data is None:
             return True
         signal = self._read(data)
+        if signal is OUTPUT:
+            self.output = True
+            self._stencil.cut(event)
+            return True
         if signal.output:
             self.output = True
         if signal.usage is not None:

@@ -40,6 +40,11 @@ class Splitter:
             return [event + b"\n\n" for event in data[:-2].split(b"\n\n")]
         return self._cut(data)
 
+    @property
+    def holds(self) -> bool:
+        """Whether what comes next does not begin an event: half of one is here, or events are not told apart."""
+        return self.opaque or self._tail != b""
+
     def _cut(self, data: bytes) -> list[bytes]:
         events = []
         start = 0

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from prometheus_client import Counter
-
+from gateway.observability.loop_series import Count
 from gateway.observability.metrics import Metrics
 from gateway.observability.records import RequestRecord
 
@@ -22,9 +21,9 @@ class Series:
         self.completion = metrics.tokens.labels(model, tenant, "completion")
         self._requests = metrics.requests
         self._labels = (model, replica, class_)
-        self._by_code: dict[int, Counter] = {}
+        self._by_code: dict[int, Count] = {}
 
-    def requests(self, code: int) -> Counter:
+    def requests(self, code: int) -> Count:
         child = self._by_code.get(code)
         if child is None:
             model, replica, class_ = self._labels
@@ -42,7 +41,7 @@ class Ledger:
         self._metrics = metrics
         self._listeners = listeners
         self._series: dict[tuple[str, str, str, str], Series] = {}
-        self._decisions: dict[tuple[str, str], Counter] = {}
+        self._decisions: dict[tuple[str, str], Count] = {}
         self._stages = {stage: metrics.overhead.labels(stage) for stage in ("read", "route", "connect", "relay")}
         self._seen = metrics.prefix.labels("seen")
         self._expected_hit = metrics.prefix.labels("expected_hit")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
-from gateway.observability.histogram import LoopHistogram
+from gateway.observability.loop_series import LoopCounter, LoopHistogram
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
 _TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
@@ -23,11 +23,15 @@ class Metrics:
     """The series that requests feed, plus the gauges that are read off the books and the board at each scrape."""
 
     def __init__(self, registry: CollectorRegistry, board: Board, books: Books) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> LoopCounter:
+            series = LoopCounter(name, text, labels)
+            registry.register(series)
+            return series
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> LoopHistogram:
+            series = LoopHistogram(name, text, labels, buckets=buckets)
+            registry.register(series)
+            return series
 
         self._registry = registry
         self.requests = counter("gateway_requests_total", "Requests ended.", "model", "replica", "code", "class")
@@ -38,13 +42,13 @@ class Metrics:
             "model",
             "replica",
         )
-        self.itl = LoopHistogram(
+        self.itl = histogram(
             "gateway_inter_token_latency_seconds",
             "Time between two events with output.",
-            ("model", "replica"),
-            buckets=_TOKEN_BUCKETS,
+            _TOKEN_BUCKETS,
+            "model",
+            "replica",
         )
-        registry.register(self.itl)
         self.tpot = histogram(
             "gateway_time_per_output_token_seconds",
             "First to last output, per completion token after the first.",
@@ -67,7 +71,7 @@ class Metrics:
         self.avoidable = counter(
             "gateway_avoidable_prefill_tokens_total",
             "Prefill given away by not choosing the replica with the longest match.",
-        )
+        ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")

@@ -39,7 +39,6 @@ class Exchange:
         "_entry",
         "_facts",
         "_head",
-        "_relay_s",
         "_reply",
         "_series",
         "_settled",
@@ -61,7 +60,6 @@ class Exchange:
         self._entry: Entry | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
-        self._relay_s = 0.0
         self._settled = False
         self._witness = Witness(desk.board, desk.hot, desk.clock)
 
@@ -162,38 +160,56 @@ class Exchange:
 
     def received(self, upstream: UpstreamConnection) -> None:
         """One read of the replica's answer becomes one write to the client."""
-        desk = self._desk
-        arrived_at = desk.clock.monotonic()
         reply = self._reply
-        if not reply.prepared:
-            self.stirred()
-            if not self._take_head(upstream):
-                return
-        complete = upstream.complete
+        if reply.begun and not upstream.complete:
+            data = reply.look(upstream.take())
+            if reply.failed is None:
+                reply.pass_on(data)
+                self._mark(self._desk.clock.monotonic())
+            else:
+                self._fail(upstream, data, reply.failed)
+        elif reply.prepared or self._take_head(upstream):
+            self._turn(upstream)
+
+    def _turn(self, upstream: UpstreamConnection) -> None:
+        """The first bytes of an answer have come, or the last, or both."""
+        desk, reply = self._desk, self._reply
+        arrived_at = desk.clock.monotonic()
+        first, complete = not reply.begun, upstream.complete
         data = reply.look(upstream.take(), complete=complete)
-        relay = reply.relay
-        failed = relay.failed if relay is not None else None
-        if not reply.begun:
-            if failed and relay is not None and not relay.refused and (self._may_retry() or not data):
-                self._give_up(upstream, failed, "stream")
-                return
-            if not data and not complete:
-                return  # the head waits for the body's first byte: until then another replica can still answer
-        extra = b"" if reply.begun else self._gateway_lines()
-        reply.hand_over(data, extra, ended=complete and not failed)
+        if reply.failed is not None:
+            self._fail(upstream, data, reply.failed)
+            return
+        if first and not data and not complete:
+            return  # the head waits for the body's first byte: until then another replica can still answer
+        if first:
+            reply.begin(self._gateway_lines())
+        reply.pass_on(data, ended=complete)
         now = desk.clock.monotonic()
-        self._relay_s += now - arrived_at
+        if first:
+            desk.ledger.stage("relay", now - arrived_at)
         self._mark(now)
-        if failed:
-            upstream.abort()
-            self._break_off(ReplicaFailed(failed))
-        elif complete:
+        if complete:
             self._complete(upstream)
+
+    def _fail(self, upstream: UpstreamConnection, data: bytes, why: str) -> None:
+        """The answer says of itself that it has failed; `data` is what the client may see of it."""
+        reply = self._reply
+        if not reply.begun:
+            if not reply.refused and (self._may_retry() or not data):
+                self._give_up(upstream, why, "stream")
+                return
+            reply.begin(self._gateway_lines())
+        reply.pass_on(data)
+        self._mark(self._desk.clock.monotonic())
+        upstream.abort()
+        self._break_off(ReplicaFailed(why))
 
     def _take_head(self, upstream: UpstreamConnection) -> bool:
         """The head of an answer; `False` when it says that another replica should be asked instead."""
         assert upstream.head is not None
         assert self._facts is not None
+        self.stirred()
         if (status := upstream.head.status) >= 500 and self._may_retry():
             self._give_up(upstream, f"answered {status}", "busy" if status == BUSY else "status")
             return False
@@ -343,8 +359,6 @@ class Exchange:
             self._entry.close()
         desk = self._desk
         self._timeline.ended_at = desk.clock.monotonic()
-        if self._reply.begun:
-            desk.ledger.stage("relay", self._relay_s)
         record = self._record(status, error, disconnected)
         if self._facts is not None and record.prompt_tokens:
             desk.ratios.learn(self._facts.model, self._facts.prompt_bytes, record.prompt_tokens)

@@ -38,6 +38,7 @@ class Reply:
         "_answer_bytes",
         "_chunked",
         "_client",
+        "_due",
         "_head",
         "_request",
         "begun",
@@ -62,6 +63,7 @@ class Reply:
         self._chunked = False
         self._answer: list[bytes] = []
         self._answer_bytes = 0
+        self._due = b""
 
     @property
     def prepared(self) -> bool:
@@ -77,7 +79,17 @@ class Reply:
             self._chunked = not self._request.http10
             self._request.keep_alive = self._request.keep_alive and self._chunked
 
-    def look(self, data: bytes, *, complete: bool) -> bytes:
+    @property
+    def failed(self) -> str | None:
+        """Why the answer has failed, by its own events; `None` while it has not, or has none."""
+        return self.relay.failed if self.relay is not None else None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed because of what the client asked."""
+        return self.relay is not None and self.relay.refused
+
+    def look(self, data: bytes, *, complete: bool = False) -> bytes:
         """What the client is to get of these body bytes."""
         relay = self.relay
         if relay is not None:
@@ -90,15 +102,22 @@ class Reply:
             self._answer.clear()
         return data
 
-    def hand_over(self, data: bytes, extra: bytes, *, ended: bool) -> None:
-        """One write: the head if it is still due, with `extra` lines, the bytes, and the end if this is it."""
+    def begin(self, extra: bytes) -> None:
+        """The head, with `extra` lines, goes out with the first bytes of the body that are passed on."""
+        self.begun = True
+        self._due = self._response_head(extra)
+
+    def pass_on(self, data: bytes, *, ended: bool = False) -> None:
+        """One write: the head if it is still due, the bytes, and the end if this is it."""
         if self._chunked:
-            data = chunk(data) + LAST_CHUNK if ended else chunk(data)
-        if not self.begun:
-            self.begun = True
-            data = self._response_head(extra) + data
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            if ended:
+                data += LAST_CHUNK
+        if self._due:
+            data, self._due = self._due + data, b""
         if data:
-            self._write(data)
+            self.bytes += len(data)
+            self._client.write(data)
 
     def _response_head(self, extra: bytes) -> bytes:
         head = self._head
