@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import secrets
 import signal
@@ -31,7 +32,7 @@ from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.health import Rules
 from gateway.core.policies import POLICIES, Policy
-from gateway.core.types import FleetSnapshot, ReplicaView
+from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
@@ -45,6 +46,8 @@ from gateway.telemetry.models import no_answer
 from gateway.telemetry.poller import Poller
 from gateway.telemetry.probes import Prober
 from gateway.telemetry.warmup import Warmer
+
+log = logging.getLogger("gateway.app")
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
@@ -267,6 +270,7 @@ class Gateway:
             state=self._state,
             config=lambda: public(self.config),
             token=admin.token,
+            command=self._command,
         )
         config = uvicorn.Config(
             app,
@@ -302,6 +306,15 @@ class Gateway:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
         return [self.recent.add, self.log.add] if logged else [self.recent.add]
+
+    def _command(self, name: str, sign: Sign) -> bool:
+        """Drain one replica, or let it resume; whether there is one of this name."""
+        replica = ReplicaId(name)
+        if all(view.id != replica for view in self.board.current.replicas):
+            return False
+        self.board.fold(HealthReading(replica, sign), self.clock.monotonic())
+        log.info("replica %s was told to %s", name, sign.value)
+        return True
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()

@@ -26,20 +26,26 @@ def error_response(error: GatewayError, headers: Mapping[str, str] | None = None
 
 
 class Resource:
-    """An ASGI endpoint: GET and HEAD get what `get` gives, OPTIONS the methods; the rest is refused.
+    """An ASGI endpoint: GET and HEAD get what `get` gives, POST what `post` does, OPTIONS the methods in `allow`.
 
-    Without `get`, it stands for a path whose requests are answered elsewhere, by the methods in `allow`.
+    The rest is refused. Without either, it stands for a path whose requests are answered elsewhere.
     """
 
     def __init__(
-        self, get: Callable[[Request], Response] | None = None, *, allow: Sequence[str] = ("GET", "HEAD")
+        self,
+        get: Callable[[Request], Response] | None = None,
+        *,
+        post: Callable[[Request], Awaitable[Response]] | None = None,
+        allow: Sequence[str] = ("GET", "HEAD"),
     ) -> None:
         self._get = get
+        self._post = post
         self._allow = {"allow": ", ".join((*allow, "OPTIONS"))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        await self._answer(request)(scope, receive, send)
+        request = Request(scope, receive)
+        answer = await self._post(request) if self._post and request.method == "POST" else self._answer(request)
+        await answer(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS":
