@@ -50,12 +50,12 @@ _PROMPT_FIELDS = frozenset(
 """Fields that decide which tokens the prompt becomes, or in which cache they are; all else is about the answer."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ONE, _NO, _LAST = msgspec.Raw(b"1"), msgspec.Raw(b"false"), msgspec.Raw(str(LOWEST_PRIORITY).encode())
+_ONE, _NO = msgspec.Raw(b"1"), msgspec.Raw(b"false")
 
 
 @dataclass(frozen=True, slots=True)
 class HotPrompt:
-    """A request that began like many others. `tokens`: an estimate of its prompt."""
+    """A request that began like many others, as a warm-up sends it. `tokens`: an estimate of its prompt."""
 
     endpoint: Endpoint
     model: str | None
@@ -63,14 +63,9 @@ class HotPrompt:
     blocks: tuple[int, ...] = field(repr=False)
     tokens: int
 
-    def warming_body(self, *, priority: bool) -> bytes:
-        """The same prompt, for one token, whole, and behind all others where the engine knows priorities."""
-        fields = {name: value for name, value in _fields.decode(self.body).items() if name in _PROMPT_FIELDS}
-        fields[_LIMITS[self.endpoint.shape]] = _ONE
-        fields["stream"] = _NO
-        if priority:
-            fields["priority"] = _LAST
-        return msgspec.json.encode(fields)
+    def behind_all(self) -> bytes:
+        """The body for engines that know priorities."""
+        return b'%b,"priority":%d}' % (self.body[:-1], LOWEST_PRIORITY)
 
 
 @dataclass(slots=True)
@@ -106,9 +101,8 @@ class HotPrompts:
         if kept is not None:
             kept.heat = kept.heat_at(now) + common(kept.prompt.blocks, facts.blocks)
             kept.at = now
-            if facts.prompt_tokens < kept.prompt.tokens and len(facts.body) <= len(kept.prompt.body):
-                self.bytes += len(facts.body) - len(kept.prompt.body)
-                kept.prompt = _prompt(facts)
+            if facts.prompt_tokens < kept.prompt.tokens:
+                self._shorten(kept, facts)
         elif key in self._seen:
             self._keep(key, facts, now)
         else:
@@ -134,13 +128,20 @@ class HotPrompts:
                 return
 
     def _keep(self, key: _Key, facts: RequestFacts, now: float) -> None:
-        if len(facts.body) > MAX_BODY_BYTES:
+        prompt = _prompt(facts)
+        if prompt is None:
             return
         del self._seen[key]
-        self._kept[key] = _Kept(_prompt(facts), float(len(facts.blocks)), now)
-        self.bytes += len(facts.body)
+        self._kept[key] = _Kept(prompt, float(len(facts.blocks)), now)
+        self.bytes += len(prompt.body)
         while len(self._kept) > MAX_PROMPTS or self.bytes > MAX_BYTES:
             self._drop(min(self._kept, key=lambda key: self._kept[key].heat_at(now)))
+
+    def _shorten(self, kept: _Kept, facts: RequestFacts) -> None:
+        prompt = _prompt(facts)
+        if prompt is not None and len(prompt.body) <= len(kept.prompt.body):
+            self.bytes += len(prompt.body) - len(kept.prompt.body)
+            kept.prompt = prompt
 
     def _drop(self, key: _Key) -> None:
         self.bytes -= len(self._kept.pop(key).prompt.body)
@@ -164,5 +165,14 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     return low
 
 
-def _prompt(facts: RequestFacts) -> HotPrompt:
-    return HotPrompt(facts.endpoint, facts.model, facts.body, facts.blocks, facts.prompt_tokens)
+def _prompt(facts: RequestFacts) -> HotPrompt | None:
+    """The same prompt, for one token, whole. `None` if it is too long, or was not read as far as this when parsed."""
+    if len(facts.body) > MAX_BODY_BYTES:
+        return None
+    try:
+        given = _fields.decode(facts.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    fields = {name: value for name, value in given.items() if name in _PROMPT_FIELDS}
+    fields |= {_LIMITS[facts.endpoint.shape]: _ONE, "stream": _NO}
+    return HotPrompt(facts.endpoint, facts.model, msgspec.json.encode(fields), facts.blocks, facts.prompt_tokens)

@@ -151,7 +151,7 @@ class Warmer:
         if replica.api_key:
             headers["authorization"] = f"Bearer {replica.api_key}"
         url = f"{replica.url}{prompt.endpoint.path}"
-        body = prompt.warming_body(priority=priority)
+        body = prompt.behind_all() if priority else prompt.body
         try:
             async with self._http.stream("POST", url, content=body, headers=headers, timeout=None) as response:
                 size = 0

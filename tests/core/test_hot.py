@@ -1,6 +1,7 @@
 """What a joining replica is sent: which prompts are kept, which are hottest, and what their bodies become."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.core import hot
 from gateway.core.endpoints import RELAYED
-from gateway.core.hot import HALF_LIFE_S, LOWEST_PRIORITY, MAX_BODY_BYTES, MAX_PROMPTS, MAX_SEEN, HotPrompts, common
+from gateway.core.hot import HALF_LIFE_S, LOWEST_PRIORITY, MAX_BODY_BYTES, MAX_PROMPTS, HotPrompts, common
 from gateway.core.request import RequestFacts, parse
+from gateway.errors import BadRequest
 
 CHAT, COMPLETION = RELAYED[b"/v1/chat/completions"], RELAYED[b"/v1/completions"]
 
@@ -102,17 +104,44 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     prompts.note(chat("new "), 0.0)
     assert 0 < prompts.bytes <= 5000
     assert "hot " in systems(prompts)
-    for number in range(MAX_SEEN):
-        prompts.note(chat(f"n{number:03x}", "x"), 0.0)
-    before = len(prompts)
-    prompts.note(chat("n000", "x"), 0.0)
-    assert len(prompts) == before, "it was forgotten, and is new again"
+
+
+def test_what_came_once_is_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest beginning first: it is new when it comes again."""
+    monkeypatch.setattr(hot, "MAX_SEEN", 3)
+    prompts = noted(*[chat(f"{name}   ") for name in "abcd"], chat("a   "))
+    assert len(prompts) == 0
+    prompts.note(chat("d   "), 0.0)
+    assert systems(prompts) == ["d   "]
+
+
+def test_fewer_tokens_in_more_bytes_are_passed_over() -> None:
+    """Token ids count more bytes for each token than text does; what is kept never grows."""
+    text, ids = "x" * 4000, list(range(100_000, 101_100))
+    long = parse(COMPLETION, b"application/json", json.dumps({"model": "m", "prompt": text}).encode())
+    prompts = noted(long, long)
+    before = prompts.bytes
+    other = parse(COMPLETION, b"application/json", json.dumps({"model": "m", "prompt": ids}).encode())
+    prompts.note(replace(other, system_key=long.system_key, blocks=long.blocks, prompt_tokens=1), 0.0)
+    assert prompts.bytes == before
 
 
 def test_a_huge_body_is_not_kept() -> None:
     """It would be all that a warm-up sends."""
     facts = chat("x" * (MAX_BODY_BYTES // 100))
     assert len(noted(facts, facts)) == 0
+
+
+@pytest.mark.parametrize("odd", [b'"\xff": 1', b'"x": ' + b"[" * 90_000 + b"]" * 90_000])
+def test_a_body_that_cannot_be_read_whole_is_not_kept(odd: bytes) -> None:
+    """Parsing passes over fields that it does not know; a warm-up must not fall over them later."""
+    body = chat("one ").body[:-1] + b", " + odd + b"}"
+    try:
+        facts = parse(CHAT, b"application/json", body)
+    except BadRequest:
+        return
+    prompts = noted(facts, facts, facts)
+    assert all(json.loads(prompt.body) for prompt in prompts.hottest({"m"}, 0.0, prompts=1, tokens=10**6))
 
 
 def test_what_did_no_good_is_forgotten() -> None:
@@ -122,7 +151,7 @@ def test_what_did_no_good_is_forgotten() -> None:
     prompts.forget(first)
     prompts.forget(first)
     assert systems(prompts) == ["two "]
-    assert prompts.bytes == len(chat("two ").body)
+    assert prompts.bytes == sum(len(prompt.body) for prompt in prompts.hottest({"m"}, 0.0, prompts=2, tokens=10**6))
 
 
 def test_nothing_of_a_prompt_is_shown() -> None:
@@ -140,12 +169,12 @@ def test_the_body_that_is_sent() -> None:
         response_format={"type": "json_object"}, tools=[{"type": "function"}], cache_salt="s", seed=7,
     )  # fmt: skip
     (prompt,) = noted(given, given).hottest({"m"}, 0.0, prompts=1, tokens=10**6)
-    body = json.loads(prompt.warming_body(priority=True))
+    body = json.loads(prompt.behind_all())
     assert body == {
         "model": "m", "messages": json.loads(given.body)["messages"], "tools": [{"type": "function"}],
         "cache_salt": "s", "max_tokens": 1, "stream": False, "priority": LOWEST_PRIORITY,
     }  # fmt: skip
-    again = parse(CHAT, b"application/json", prompt.warming_body(priority=False))
+    again = parse(CHAT, b"application/json", prompt.body)
     assert again.blocks == given.blocks
     assert b"priority" not in again.body
 
@@ -163,7 +192,7 @@ def test_each_api_has_its_limit(path: bytes, prompt: dict[str, Any], limit: str)
     """And keeps its prompt: the blocks are those of the request."""
     facts = parse(RELAYED[path], b"application/json", json.dumps({"model": "m", **prompt}).encode())
     (kept,) = noted(facts, facts).hottest({"m"}, 0.0, prompts=1, tokens=10**6)
-    sent = kept.warming_body(priority=True)
+    sent = kept.behind_all()
     assert json.loads(sent)[limit] == 1
     assert parse(kept.endpoint, b"application/json", sent).blocks == facts.blocks
 
