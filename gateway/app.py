@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import secrets
 import signal
@@ -30,8 +31,9 @@ from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
+from gateway.core.health import Rules
 from gateway.core.policies import POLICIES, Policy
-from gateway.core.types import FleetSnapshot, ReplicaView
+from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
@@ -41,8 +43,12 @@ from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
-from gateway.telemetry.models import ModelsReader, no_answer
+from gateway.telemetry.models import no_answer
 from gateway.telemetry.poller import Poller
+from gateway.telemetry.probes import Prober
+from gateway.telemetry.warmup import Warmer
+
+log = logging.getLogger("gateway.app")
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
@@ -127,7 +133,9 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
+        probe = config.resilience.probe
+        replicas = tuple(ReplicaView(entry.replica()) for entry in config.replicas)
+        self.board = Board(FleetSnapshot(replicas), Rules(fall=probe.fall, rise=probe.rise))
         self.books = Books()
         self.index = PrefixIndex()
         self.metrics = Metrics(CollectorRegistry(), self.board, self.books, self.index)
@@ -166,6 +174,7 @@ class Gateway:
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
+            background.start_soon(self._warmer(http).run)
             background.start_soon(self._report_start, task_status)
             try:
                 async with anyio.create_task_group() as servers:
@@ -269,6 +278,7 @@ class Gateway:
             explain=self._explain,
             max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
+            command=self._command,
         )
         config = uvicorn.Config(
             app,
@@ -284,8 +294,21 @@ class Gateway:
 
     def _poller(self, http: httpx.AsyncClient) -> Poller:
         probe = self.config.resilience.probe
-        ask = ModelsReader(http).ask
-        return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+        prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
+        return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _warmer(self, http: httpx.AsyncClient) -> Warmer:
+        warm_up = self.config.resilience.warm_up
+        return Warmer(
+            http,
+            self.board,
+            self.clock,
+            self.desk.hot,
+            self.desk.index,
+            prompts=warm_up.prompts,
+            max_s=warm_up.max_s,
+            count=lambda outcome: self.metrics.warmups.labels(outcome).inc(),
+        )
 
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""
@@ -297,6 +320,15 @@ class Gateway:
         desk = self.desk
         facts = desk.parse(asked.endpoint, asked.content_type, asked.body, asked.session)
         return desk.explain(facts, desk.index.match(facts.blocks))
+
+    def _command(self, name: str, sign: Sign) -> bool:
+        """Drain one replica, or let it resume; whether there is one of this name."""
+        replica = ReplicaId(name)
+        if all(view.id != replica for view in self.board.current.replicas):
+            return False
+        self.board.fold(HealthReading(replica, sign), self.clock.monotonic())
+        log.info("replica %s was told to %s", name, sign.value)
+        return True
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.answers import NO_STORE, Resource, application, body_of, error_response, json_response
 from gateway.api.dashboard import DashboardState
+from gateway.api.draining import Command, drain_routes, nobody
 from gateway.api.page import load_page
 from gateway.core.explain import Asked, Explanation
 from gateway.errors import Unauthorized
@@ -29,6 +30,7 @@ def admin_app(
     explain: Callable[[Asked], Explanation],
     max_body_bytes: int,
     token: str | None,
+    command: Command = nobody,
 ) -> ASGIApp:
     """The admin port's application. With a `token`, every path asks for it. `config` gives no secrets."""
     page = load_page()
@@ -56,6 +58,7 @@ def admin_app(
             Route("/dashboard", Resource(lambda _: HTMLResponse(page.html, headers=page.headers))),
             Route("/dashboard/state.json", Resource(lambda _: json_response(state(), NO_STORE))),
             Route("/admin/replicas", Resource(lambda _: json_response({"replicas": state().replicas}, NO_STORE))),
+            *drain_routes(command, lambda: state().replicas),
             Route("/admin/config", Resource(lambda _: json_response(config(), NO_STORE))),
             Route("/admin/explain", Resource(post=explained, allow=("POST",))),
         ]

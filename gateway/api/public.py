@@ -53,11 +53,12 @@ def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES)
 
 
 def takes_traffic(view: ReplicaView) -> bool:
-    """Whether requests may count on this replica: it is ready, or it answered before and failed only lately.
+    """Whether requests may count on this replica: it is ready, or it answered before and failed only lately, or warms.
 
-    Else one reset connection would take a gateway with one replica out of its own load balancer.
+    Else one reset connection, or a warm-up, would take a gateway with one replica out of its own load balancer.
     """
-    return view.state is ReplicaState.READY or (view.state is ReplicaState.SUSPECT and view.seen_at is not None)
+    able = view.state in (ReplicaState.SUSPECT, ReplicaState.WARMING) and view.seen_at is not None
+    return able or view.state is ReplicaState.READY
 
 
 class _Paths:

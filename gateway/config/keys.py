@@ -228,9 +228,6 @@ NOT_EFFECTIVE: tuple[str, ...] = (
     "telemetry.gpu.stale_after_s",
     "telemetry.learned",
     "resilience.resume",
-    "resilience.warm_up",
-    "resilience.probe.path",
-    "resilience.probe.rise",
     "admission.max_queue",
     "admission.max_wait_s",
 )

@@ -155,4 +155,6 @@ def _why(view: ReplicaView) -> str:
         return "it is draining"
     if view.models is None:
         return "it has not told yet which models it serves"
+    if view.state in (ReplicaState.WARMING, ReplicaState.EJECTED):
+        return f"it is {view.state.value}, and enough others are ready"
     return "it does not serve this model"

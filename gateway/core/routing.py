@@ -1,6 +1,6 @@
 """Which replica a request goes to, and which ones after it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.core.affinity import Match
@@ -13,14 +13,17 @@ from gateway.errors import ModelNotFound, Unavailable
 
 _READY = ReplicaState.READY
 
-_TRUST = {
-    _READY: 0,
-    ReplicaState.WARMING: 1,
-    ReplicaState.SUSPECT: 2,
-    ReplicaState.EJECTED: 3,
-}
-"""Ready replicas come before all others. Those that are out stay in the ranking behind them: when nobody is ready, the
-least bad one serves. A draining one is not asked at all."""
+_TRUST = {ReplicaState.READY: 0, ReplicaState.SUSPECT: 1}
+"""Who is asked, the lower first: suspect replicas only after all ready ones, warming and ejected ones not at all."""
+
+PANIC_RATIO = 0.5
+"""Share of a model's replicas, those that drain not counted, that must be ready. With fewer, to spare the doubtful ones
+would put more than twice the usual load on the rest, who would fall next; and when most seem to have failed at once,
+the view of them is as likely at fault as they are. Envoy's panic threshold is the same half."""
+
+_TRUST_IN_PANIC = {ReplicaState.READY: 0, ReplicaState.SUSPECT: 0, ReplicaState.WARMING: 0, ReplicaState.EJECTED: 1}
+"""All that answered lately share the load; those that are out come last, since their empty books make them look cheap,
+and each request would find them first. A draining one is not asked, come what may."""
 
 MAX_NAME_CHARS = 200
 """How much of an unknown model's name is said back, and logged: the name may be as long as the body."""
@@ -51,10 +54,31 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match
     return Decision(tuple([views[i].replica for i in order]), reason, _best_depth(views, best, match))
 
 
+def remaining(decision: Decision, attempts: int, fleet: FleetSnapshot) -> Decision:
+    """The decision once so many attempts have failed: replicas that have left, or were put out since, are not asked.
+
+    They still are where that would leave the ranking to panic.
+    """
+    views = {view.id: view for view in fleet.replicas if view.state is not ReplicaState.DRAINING}
+    ranked = [views[replica.id] for replica in decision.ranked if replica.id in views]
+    trusted = _trust(ranked)
+    left = [
+        replica for replica in decision.ranked[attempts:] if replica.id in views and views[replica.id].state in trusted
+    ]
+    return decision._replace(ranked=(*decision.ranked[:attempts], *left))
+
+
+def _trust(views: Sequence[ReplicaView]) -> Mapping[ReplicaState, int]:
+    """Which of them are asked, and how soon. The same answer for those that are asked as for all."""
+    ready = sum([view.state is _READY for view in views])
+    return _TRUST if ready >= PANIC_RATIO * len(views) else _TRUST_IN_PANIC
+
+
 def _order(facts: RequestFacts, views: Sequence[ReplicaView], scores: Sequence[float]) -> list[int]:
     """Indexes of the views, best first. Ties go by the prompt: gateways that know nothing of each other agree."""
+    trust = _trust(views)
     ranks = [
-        (0 if view.state is _READY else _TRUST[view.state], score) for view, score in zip(views, scores, strict=True)
+        (0 if view.state is _READY else trust[view.state], score) for view, score in zip(views, scores, strict=True)
     ]
     indexes = range(len(views))
     if len(set(ranks)) == len(ranks):
@@ -96,4 +120,5 @@ def _serving(model: str | None, fleet: FleetSnapshot) -> tuple[ReplicaView, ...]
             raise Unavailable("no replica that is known to serve this model takes traffic now", retry_after_s=1)
     if not serving:
         raise Unavailable("no replica can take traffic", retry_after_s=1)
-    return serving
+    trust = _trust(serving)
+    return tuple([view for view in serving if view.state in trust])

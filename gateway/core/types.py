@@ -17,6 +17,48 @@ class ReplicaState(StrEnum):
     DRAINING = "draining"
 
 
+class Sign(StrEnum):
+    """Something that tells of a replica's health; `core/health.py` says what follows from it.
+
+    Of probes: `answered`, `unanswered`. Of requests: `served` (output came), `refused` (nobody listens), `broken`
+    (reset, cut, unreachable, or no HTTP), `erred` (it failed where another replica did not, or took too long); that a
+    client left is no sign. Of its GPUs: `gpu_lost`, `gpu_found`. Of its warm-up: `warmed`, `not_warmed` (no request of
+    it was answered). Of people: `drain`, `resume`.
+    """
+
+    ANSWERED = "answered"
+    UNANSWERED = "unanswered"
+    SERVED = "served"
+    REFUSED = "refused"
+    BROKEN = "broken"
+    ERRED = "erred"
+    GPU_LOST = "gpu_lost"
+    GPU_FOUND = "gpu_found"
+    WARMED = "warmed"
+    NOT_WARMED = "not_warmed"
+    DRAIN = "drain"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a replica's state machine remembers beside the state.
+
+    `failures`: probes failed in a row. `successes`: good probes in a row while ejected.
+    `strikes`: requests that it failed in a row. `trials`: how often it was put out for those, with none served since.
+    `out_until`: monotonic seconds before which good probes do not count.
+    `down`: it has been out since it was last ready, so that its cache is presumed lost.
+    """
+
+    failures: int = 0
+    successes: int = 0
+    strikes: int = 0
+    trials: int = 0
+    out_until: float = 0.0
+    gpu_lost: bool = False
+    down: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One engine process, as configured. `url` is scheme, host and port, without a path. No repr shows the key."""
@@ -55,7 +97,7 @@ class ReplicaView:
     """What is known of a replica now.
 
     `models`: names it serves; `None` while it has never answered. `parents`: (adapter, its base) for LoRA adapters.
-    `failures`: probes failed in a row.
+    `condition`: how it came to its state.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
     """
@@ -63,7 +105,7 @@ class ReplicaView:
     replica: Replica
     state: ReplicaState = ReplicaState.SUSPECT
     models: frozenset[str] | None = None
-    failures: int = 0
+    condition: Condition = Condition()
     seen_at: float | None = None
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
@@ -109,14 +151,11 @@ class ModelsReading:
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeReading:
-    """How a request's attempt went, as far as the replica's health is concerned.
-
-    `reachable`: it answered, however badly; `False`: refused, reset or cut.
-    """
+class HealthReading:
+    """One sign of a replica's health."""
 
     replica: ReplicaId
-    reachable: bool
+    sign: Sign
 
 
-Reading = ModelsReading | OutcomeReading
+Reading = ModelsReading | HealthReading

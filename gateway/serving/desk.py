@@ -9,6 +9,7 @@ from gateway.core.books import Books
 from gateway.core.endpoints import Endpoint
 from gateway.core.explain import Explanation, explain
 from gateway.core.fleet import Board
+from gateway.core.hot import HotPrompts
 from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
 from gateway.core.tokens import TokenRatios
@@ -43,6 +44,7 @@ class Desk:
     limits: Limits
     draining: bool = False
     ratios: TokenRatios = field(default_factory=TokenRatios)
+    hot: HotPrompts = field(default_factory=HotPrompts)
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Public name of a model -> name that replicas serve."""
 

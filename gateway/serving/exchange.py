@@ -10,7 +10,7 @@ from gateway.core.endpoints import Endpoint
 from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
-from gateway.core.types import OutcomeReading, Replica
+from gateway.core.types import Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
 from gateway.serving.account import account
@@ -19,6 +19,7 @@ from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
 from gateway.serving.route import Route
 from gateway.serving.upstream import UpstreamConnection
+from gateway.serving.witness import BUSY, Witness, dial_reason
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Exchange:
         "_settled",
         "_timeline",
         "_upstream",
+        "_witness",
     )
 
     def __init__(self, desk: Desk, client: Client, endpoint: Endpoint, head: RequestHead, request_id: str) -> None:
@@ -62,6 +64,7 @@ class Exchange:
         self._series: Series | None = None
         self._score = b""
         self._settled = False
+        self._witness = Witness(desk.board, desk.hot, desk.clock)
 
     # parse, decide
 
@@ -126,10 +129,11 @@ class Exchange:
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
             return
         except OSError as error:
-            if isinstance(error, ConnectionRefusedError):
+            reason = dial_reason(error)
+            if reason == "refused":
                 desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
             why = error.strerror or str(error)
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), reason)
             return
         except Exception as error:  # nothing else would tell the client, and no deadline runs meanwhile
             logger.exception("dialling %s failed in a way that was not foreseen", replica.id)
@@ -211,10 +215,11 @@ class Exchange:
         assert upstream.head is not None
         assert self._facts is not None
         self.stirred()
-        if upstream.head.status >= 500 and self._may_retry:
-            self._give_up(upstream, f"answered {upstream.head.status}", "status")
+        if (status := upstream.head.status) >= 500 and self._may_retry:
+            self._give_up(upstream, f"answered {status}", "busy" if status == BUSY else "status")
             return False
         self._reply.prepare(self._facts, upstream.head)
+        self._witness.answers(upstream.replica.id, status, self._facts)
         self._series = self._desk.ledger.series(self._facts.model, upstream.replica.id, self._class, "default")
         return True
 
@@ -228,6 +233,7 @@ class Exchange:
             gap = self._timeline.output(now) if relay is not None else None
             if gap is None:
                 self._entry.first_token()
+                self._witness.output(now)
             else:
                 self._series.itl.observe(gap)
             self._client.deadline = now + limits.idle_timeout_s
@@ -287,9 +293,9 @@ class Exchange:
             return
         assert self._entry is not None
         self._entry.close()
-        if reason in ("connect", "broken"):
-            reading = OutcomeReading(self._tried.id, reachable=False)
-            self._desk.board.fold(reading, self._desk.clock.monotonic())
+        assert self._route is not None
+        self._witness.failed(self._tried.id, reason)
+        self._route.narrow(self._desk.board.current)
         if self._reply.begun:
             self._break_off(error)
         elif self._may_retry:

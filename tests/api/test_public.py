@@ -75,14 +75,14 @@ def test_alive_even_without_a_fleet(public: Public) -> None:
         (ReplicaState.SUSPECT, 1.0, 200),
         (ReplicaState.SUSPECT, None, 503),
         (ReplicaState.EJECTED, 1.0, 503),
-        (ReplicaState.WARMING, 1.0, 503),
+        (ReplicaState.WARMING, 1.0, 200),
         (ReplicaState.DRAINING, 1.0, 503),
     ],
 )
 def test_ready_while_a_replica_can_take_traffic(
     public: Public, state: ReplicaState, seen_at: float | None, status: int
 ) -> None:
-    """One refused connection must not take the gateway out; a replica that never answered does not put it in."""
+    """One reset connection must not take the gateway out; a replica that never answered does not put it in."""
     public.board.publish(FleetSnapshot((view("r0", state, {"m"}, seen_at),)))
     response = public.http.get("/readyz")
     assert response.status_code == status

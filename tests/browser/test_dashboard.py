@@ -6,7 +6,7 @@ import pytest
 
 from gateway.api import admin_app
 from gateway.api.dashboard import DashboardState
-from tests.api.fakes import dashboard, row
+from tests.api.fakes import dashboard, explanation, row
 from tests.api.server import served
 from tests.browser.conftest import Render
 from tests.browser.page import Element, cells, parse
@@ -16,7 +16,9 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">&amp;'"
 
 
 def opened(render: Render, state: Callable[[], DashboardState], token: str | None = None, query: str = "") -> Element:
-    app = admin_app(render_metrics=lambda: b"", state=state, config=dict, token=token)
+    app = admin_app(
+        render_metrics=lambda: b"", state=state, config=dict, explain=explanation, max_body_bytes=1000, token=token
+    )
     with served(app) as url:
         return parse(render(f"{url}/dashboard{query}"))
 

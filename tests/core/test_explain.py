@@ -88,7 +88,7 @@ def test_the_summary_names_what_made_the_difference():
     assert "in queued_prefill (load)" in out.summary
     assert out.avoidable_tokens == 640
     assert "the prompt's hash decides" in told(view("a"), view("b")).summary
-    assert told(view("a"), view("b", ReplicaState.EJECTED)).summary == "a is ready, the next, b, only ejected (load)"
+    assert told(view("a"), view("b", ReplicaState.SUSPECT)).summary == "a is ready, the next, b, only suspect (load)"
 
 
 def test_it_refuses_as_a_decision_does():

@@ -10,7 +10,7 @@ from gateway.core.books import Books, Load
 from gateway.core.endpoints import RELAYED
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.request import RequestFacts
-from gateway.core.routing import decide
+from gateway.core.routing import decide, remaining
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
 from gateway.errors import ModelNotFound, Unavailable
 from tests.core.nowhere import NOWHERE
@@ -72,20 +72,49 @@ def test_the_order_of_the_fleet_does_not_matter(made, policy, key, random):
 
 @given(FLEETS, NEW_POLICIES, KEYS)
 def test_trust_comes_before_load(made, policy, key):
-    """Ready replicas come before warming ones, those before suspect, and those before ejected, whatever their load."""
+    """Ready replicas, then suspect ones, whatever their load. Where most are not ready: all, the ejected ones last."""
     snapshot, books = made
     decision = decide(structs.replace(FACTS, system_key=key), snapshot, books, NOWHERE, policy)
     states = {view.id: view.state for view in snapshot.replicas}
-    ranks = [ORDER.index(states[replica.id]) for replica in decision.ranked]
-    assert ranks == sorted(ranks)
-    assert len(ranks) == len(snapshot.replicas)
-    assert (decision.reason == "fallback") == (ranks[0] > 0)
+    asked = [states[replica.id] for replica in decision.ranked]
+    panic = 2 * sum(state is READY for state in states.values()) < len(states)
+    if panic:
+        assert sorted(asked) == sorted(states.values())
+        assert asked == sorted(asked, key=lambda state: state is EJECTED)
+    else:
+        assert sorted(asked) == sorted(state for state in states.values() if state in (READY, SUSPECT))
+        assert asked == sorted(asked, key=lambda state: state is SUSPECT)
+    assert (decision.reason == "fallback") == (asked[0] is not READY)
+
+
+@given(FLEETS, NEW_POLICIES, st.integers(1, 5), st.lists(st.sampled_from(ReplicaState), min_size=6, max_size=6))
+def test_what_remains_of_a_ranking(made, policy, attempts, states):
+    """In its order, without those that drain; without those that are out, unless most are."""
+    before, books = made
+    decision = decide(FACTS, before, books, NOWHERE, policy)
+    now = {view.id: state for view, state in zip(before.replicas, states, strict=False)}
+    after = fleet(*(replace(view, state=now[view.id]) for view in before.replicas))
+    ranked = [replica.id for replica in decision.ranked]
+    left = [replica.id for replica in remaining(decision, attempts, after).ranked]
+    assert left[:attempts] == ranked[:attempts]
+    kept = [name for name in ranked[attempts:] if now[name] is not DRAINING]
+    standing = [now[name] for name in ranked if now[name] is not DRAINING]
+    if 2 * standing.count(READY) >= len(standing):
+        kept = [name for name in kept if now[name] in (READY, SUSPECT)]
+    assert left[attempts:] == kept
+
+
+def test_a_replica_that_has_left_does_not_remain():
+    """It may have been the next."""
+    decision = decide(FACTS, fleet(view("a"), view("b")), busy(b=1), NOWHERE, POLICIES["least_load"]())
+    assert [replica.id for replica in remaining(decision, 1, fleet(view("a"))).ranked] == ["a"]
 
 
 @given(FLEETS, st.integers(0, 5), KEYS)
 def test_more_load_never_raises_a_replicas_rank(made, chosen, key):
     """One more request in flight never brings a replica nearer to the front."""
     snapshot, books = made
+    snapshot = fleet(*(replace(view, state=READY) for view in snapshot.replicas))
     facts = structs.replace(FACTS, system_key=key)
     name = snapshot.replicas[chosen % len(snapshot.replicas)].id
     policy = POLICIES["least_load"]()
@@ -97,8 +126,17 @@ def test_more_load_never_raises_a_replicas_rank(made, chosen, key):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_draining_replica_is_never_asked(policy):
     """Not even as the last resort, and not when it is the idle one."""
-    snapshot = fleet(view("a", DRAINING), view("b"), view("c", EJECTED))
+    snapshot = fleet(view("a", DRAINING), view("b", SUSPECT), view("c", EJECTED))
     assert names(FACTS, snapshot, busy(b=9), POLICIES[policy]()) == ["b", "c"]
+
+
+@pytest.mark.parametrize("state", [WARMING, EJECTED])
+def test_who_is_out_is_not_asked_while_half_are_ready(state):
+    """Not even after the others have failed; with less than half, it is, behind a warming one if it is ejected."""
+    policy = POLICIES["least_load"]()
+    assert names(FACTS, fleet(view("a"), view("b", state)), busy(a=9), policy) == ["a"]
+    few = fleet(view("a"), view("b", state), view("c", WARMING))
+    assert names(FACTS, few, busy(a=2, c=1), policy) == (["b", "c", "a"] if state is WARMING else ["c", "a", "b"])
 
 
 def test_only_replicas_that_serve_the_model_are_asked():

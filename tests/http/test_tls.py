@@ -7,7 +7,8 @@ import httpx
 import pytest
 import trustme
 
-from gateway.config.keys import Tls
+from gateway.config import Resilience
+from gateway.config.keys import Probe, Tls
 from gateway.emulator.fleet import Fleet
 from tests.running import config_for, running
 
@@ -77,7 +78,7 @@ async def test_a_replica_behind_tls(authority, tls, tmp_path, monkeypatch):
     async with (
         Fleet(1, speed=50) as fleet,
         running(config_for(fleet.urls, tls=tls)) as inner,
-        running(config_for([inner.url])) as outer,
+        running(config_for([inner.url], resilience=Resilience(probe=Probe(path="/healthz")))) as outer,
     ):
         assert (await stream(outer.url, ssl.create_default_context()))[-1] == "data: [DONE]"
         assert [record["status"] for record in await outer.settled(1)] == [200]
