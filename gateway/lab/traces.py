@@ -1,11 +1,10 @@
-"""Who asks what and when: made traces from a seed, and Mooncake's recorded ones.
+"""Who asks what and when: traces made from a seed.
 
-Made traces are open-loop: a turn comes a reading time after its reply could have been ready at 50 tokens a second,
+They are open-loop: a turn comes a reading time after its reply could have been ready at 50 tokens a second,
 whether or not the replica was that fast. All of them are a function of the `Random` passed in and nothing else.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, count
 from math import log
@@ -18,8 +17,6 @@ TOKENS_PER_S = 50.0
 """How fast a reply is assumed to come when the next turn is timed."""
 CONTEXT_TOKENS = 32_000
 """A conversation ends before its prompt and reply would exceed this."""
-MOONCAKE_TOKENS = 512
-"""Tokens of one `hash_ids` entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ def rag(rng: Random, *, rate_per_s: float, duration_s: float, documents: int = 5
     return items
 
 
-GENERATORS = {
+GENERATORS: Mapping[str, Callable[..., list[TraceItem]]] = {
     "characters": characters,
     "hot_character": hot_character,
     "rag": rag,
@@ -119,33 +116,6 @@ GENERATORS = {
     "agents": agents,
 }
 """Name → generator(rng, rate_per_s=, duration_s=), in order of arrival."""
-
-
-def mooncake(lines: Iterable[str]) -> Iterator[TraceItem]:
-    """Requests of a Mooncake trace, one JSON object a line: timestamp (ms), input_length, output_length, hash_ids.
-
-    An id stands for 512 tokens and all before them; the last one for what is left. Replies are not told, so no reply
-    is ever hit. ValueError names the line that is not such an object. Source: kvcache-ai/Mooncake, FAST'25 traces.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            at, prompt, output = entry["timestamp"] / 1000, int(entry["input_length"]), int(entry["output_length"])
-            ids = [int(one) for one in entry["hash_ids"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"line {number}: not a Mooncake request: {error!r}") from error
-        text = Text()
-        for one in ids:
-            text.add(one, max(0, min(MOONCAKE_TOKENS, prompt - text.tokens)))
-        # Without an id of its own the rest is nobody else's. (Not -1: Python hashes it as it does -2.)
-        if text.tokens < max(1, prompt):
-            text.add(-1 - number, max(1, prompt) - text.tokens)
-        key = str(ids[0]) if ids else f"line{number}"
-        yield TraceItem(
-            at, text.tokens, max(1, output), text.engine_blocks(), (), text.index_blocks(), (), None, system_prompt=key
-        )
 
 
 def _character_shape(rng: Random, weights: tuple[float, ...]) -> Shape:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from gateway.emulator.engine import EngineModel, EngineParams
-from gateway.lab.traces import GENERATORS, TraceItem, characters, hot_character, mooncake, popularity, rag
+from gateway.lab.traces import GENERATORS, TraceItem, characters, hot_character, popularity, rag
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -68,28 +68,6 @@ def test_rag_shares_documents_in_the_first_place() -> None:
     assert len(firsts) == 1
     assert 1 < len(seconds) < len(trace)
     assert len({item.blocks[-1] for item in trace}) > 0.9 * len(trace)
-
-
-def test_mooncake_lines() -> None:
-    """Two requests with one id in common share its 32 engine blocks and 4 index blocks."""
-    lines = [
-        '{"timestamp": 1500, "input_length": 1100, "output_length": 52, "hash_ids": [1, 2, 3]}\n',
-        "\n",
-        '{"timestamp": 2000, "input_length": 600, "output_length": 0, "hash_ids": [1, 9]}\n',
-    ]
-    one, two = mooncake(lines)
-    assert (one.arrival_s, one.prompt_tokens, one.output_tokens, one.session) == (1.5, 1100, 52, None)
-    assert (len(one.blocks), len(one.index_blocks)) == (68, 8)
-    assert one.blocks[:32] == two.blocks[:32]
-    assert not set(one.blocks[32:]) & set(two.blocks[32:])
-    assert one.index_blocks[:4] == two.index_blocks[:4]
-    assert (two.output_tokens, two.system_prompt) == (1, one.system_prompt)
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"timestamp": 1}', '{"timestamp": null}'])
-def test_a_line_that_is_no_request_is_named(line: str) -> None:
-    with pytest.raises(ValueError, match="line 1: not a Mooncake request"):
-        list(mooncake([line]))
 
 
 @pytest.mark.parametrize("name", GENERATORS)
