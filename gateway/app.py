@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from gateway import __version__
 from gateway.api import admin_app, public_app
 from gateway.api.dashboard import DashboardState, ReplicaRow
+from gateway.api.vitals import engine_row
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
@@ -40,13 +41,18 @@ from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
+from gateway.telemetry.engine import EngineTelemetry
 from gateway.telemetry.models import ModelsReader, no_answer
 from gateway.telemetry.poller import Poller
+from gateway.telemetry.steward import Steward
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
 
 POOL_EXPIRE_S = 1.0
+
+TELEMETRY_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
+"""As many as there are replicas: one that is slow must not take another's place. vLLM closes idle ones after 5 s."""
 
 LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
@@ -128,7 +134,7 @@ class Gateway:
         self.clock = clock or SystemClock()
         self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
         self.books = Books()
-        self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
+        self.metrics = Metrics(CollectorRegistry(), self.board, self.books, self.clock.monotonic)
         self.log = AccessLog(write_log)
         self.recent = Recent(self.clock.monotonic)
         self.pool = Pool(self.clock)
@@ -155,12 +161,16 @@ class Gateway:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or `stop`, drain, and leave nothing behind. Ready when `task_status` is told."""
-        http = httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s, trust_env=False)
+        http = httpx.AsyncClient(
+            timeout=self.config.telemetry.engine.timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False
+        )
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
+            background.start_soon(self._engine_telemetry(http).run)
+            background.start_soon(self._steward().run)
             background.start_soon(self._report_start, task_status)
             try:
                 async with anyio.create_task_group() as servers:
@@ -207,7 +217,6 @@ class Gateway:
         while True:
             await anyio.sleep(POOL_EXPIRE_S)
             self.pool.expire()
-            self.desk.index.follow(self.board.current)
 
     # parts
 
@@ -279,6 +288,24 @@ class Gateway:
         ask = ModelsReader(http).ask
         return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
 
+    def _engine_telemetry(self, http: httpx.AsyncClient) -> EngineTelemetry:
+        engine = self.config.telemetry.engine
+        failures = self.metrics.unread.labels("engine")
+        return EngineTelemetry(
+            http,
+            self.board,
+            self.books,
+            self.clock,
+            interval_s=engine.interval_s,
+            timeout_s=engine.timeout_s,
+            count=lambda _: failures.inc(),
+        )
+
+    def _steward(self) -> Steward:
+        return Steward(
+            self.board, self.desk.index, self.clock, engine_stale_s=self.config.telemetry.engine.stale_after_s
+        )
+
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
@@ -316,6 +343,7 @@ class Gateway:
             ttft_p50_s=figures.ttft_p50_s,
             ttft_p95_s=figures.ttft_p95_s,
             tpot_p50_s=figures.tpot_p50_s,
+            engine=engine_row(view, self.clock.monotonic()),
         )
 
 

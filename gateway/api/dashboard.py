@@ -2,6 +2,8 @@
 
 import msgspec
 
+from gateway.api.vitals import EngineRow
+
 
 class ReplicaRow(msgspec.Struct, frozen=True, kw_only=True):
     """One replica; durations in seconds, rates per second over the last minute."""
@@ -18,6 +20,7 @@ class ReplicaRow(msgspec.Struct, frozen=True, kw_only=True):
     ttft_p50_s: float | None
     ttft_p95_s: float | None
     tpot_p50_s: float | None
+    engine: EngineRow | None = None
 
 
 class DashboardState(msgspec.Struct, frozen=True, kw_only=True):

@@ -220,11 +220,8 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 """Keys whose feature is not built: any value but the default, and those listed, is an error. Shrinks over time."""
 
 NOT_EFFECTIVE: tuple[str, ...] = (
-    "replicas.engine",
     "replicas.gpus",
     "replicas.cost_per_hour",
-    "telemetry.engine.interval_s",
-    "telemetry.engine.stale_after_s",
     "telemetry.gpu.interval_s",
     "telemetry.gpu.stale_after_s",
     "telemetry.learned",

@@ -3,7 +3,16 @@
 from dataclasses import replace
 from typing import assert_never
 
-from gateway.core.types import FleetSnapshot, ModelsReading, OutcomeReading, Reading, ReplicaState, ReplicaView
+from gateway.core.pressure import told
+from gateway.core.types import (
+    EngineReading,
+    FleetSnapshot,
+    ModelsReading,
+    OutcomeReading,
+    Reading,
+    ReplicaState,
+    ReplicaView,
+)
 
 FALL = 3
 """Failed probes in a row after which a replica is ejected, unless the config says otherwise (nginx and HAProxy: 3)."""
@@ -36,6 +45,8 @@ def _fold_one(view: ReplicaView, reading: Reading, now: float, fall: int) -> Rep
             return replace(view, state=ReplicaState.SUSPECT)
         case OutcomeReading():
             return view
+        case EngineReading():
+            return told(view, reading, now)
         case _:
             assert_never(reading)
 

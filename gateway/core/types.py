@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from gateway.core.vitals import EngineFigures
+
 ReplicaId = NewType("ReplicaId", str)
 
 
@@ -43,6 +45,22 @@ class KvCache:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineView:
+    """What a replica's engine told of itself at monotonic second `at`.
+
+    `figures`: `None` once they are too old to go by. `last`: the same, however old.
+    `preempted_at`: when a look first showed the newest preemption; `None` if there was none while we looked.
+    `restarts`: how often the engine was seen to have been started anew, so that its KV cache is empty.
+    """
+
+    at: float
+    figures: EngineFigures | None
+    last: EngineFigures
+    preempted_at: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Slowdown:
     """How many times slower than nominal a replica prefills and decodes; 1 is nominal."""
 
@@ -58,6 +76,7 @@ class ReplicaView:
     `failures`: probes failed in a row.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
+    `engine`: `None` while it has never told.
     """
 
     replica: Replica
@@ -67,6 +86,7 @@ class ReplicaView:
     seen_at: float | None = None
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
+    engine: EngineView | None = None
 
     @property
     def id(self) -> ReplicaId:
@@ -108,4 +128,13 @@ class OutcomeReading:
     reachable: bool
 
 
-Reading = ModelsReading | OutcomeReading
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """One look at a replica's own metrics. `held_tokens`: K of this gateway's books at that time."""
+
+    replica: ReplicaId
+    figures: EngineFigures
+    held_tokens: int
+
+
+Reading = ModelsReading | OutcomeReading | EngineReading

@@ -4,7 +4,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.books import Books
 from gateway.core.fleet import Board
-from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.vitals import EngineFigures
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.records import RequestRecord
@@ -25,10 +26,21 @@ CONTRACT = {
     "gateway_client_disconnects": ("counter", {"phase"}),
     "gateway_in_flight_requests": ("gauge", {"replica"}),
     "gateway_replica_state": ("gauge", {"replica", "state"}),
+    "gateway_replica_kv_usage_ratio": ("gauge", {"replica"}),
+    "gateway_replica_waiting_requests": ("gauge", {"replica"}),
+    "gateway_replica_running_requests": ("gauge", {"replica"}),
+    "gateway_replica_preemptions": ("counter", {"replica"}),
+    "gateway_replica_kv_pressure": ("gauge", {"replica"}),
+    "gateway_telemetry_age_seconds": ("gauge", {"replica", "source"}),
+    "gateway_telemetry_failures": ("counter", {"source"}),
 }
 """The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
 
-A, B = (ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY) for name in "ab")
+_TOLD = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=1000, running=3, waiting=1, preemptions=2)
+A, B = (
+    ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY, engine=EngineView(1.0, _TOLD, _TOLD))
+    for name in "ab"
+)
 
 
 def scrape(metrics: Metrics) -> dict[str, tuple[str, list]]:
@@ -58,6 +70,7 @@ def metrics(board: Board, books: Books) -> Metrics:
 
 def feed_all(metrics: Metrics) -> None:
     """At least one sample for every series."""
+    metrics.unread.labels("engine").inc()
     ledger = Ledger(metrics)
     ledger.stage("read", 0.001)
     ledger.decided("least_load", "load")
