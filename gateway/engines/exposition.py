@@ -6,7 +6,9 @@ Source: prometheus.io/docs/instrumenting/exposition_formats; a test compares it 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
+from types import MappingProxyType
 
 _LINE = re.compile(
     rb"([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*"
@@ -16,6 +18,7 @@ _LINE = re.compile(
 _LABEL = re.compile(rb'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*+)"[ \t]*(?:,|$)')
 _ESCAPE = re.compile(r"\\(.)")
 _NAME = re.compile(rb"[a-zA-Z0-9_:]*")
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,10 @@ def samples(page: bytes, names: Iterable[str]) -> Iterator[Sample]:
     starts = tuple(wanted)
     lines = page.split(b"\n")
     cut = lines.pop()
-    for line in lines:
-        if line.startswith(starts):
-            yield from _sample(line, wanted)
+    for line in [line for line in lines if line.startswith(starts)]:
+        yield from _sample(line, wanted)
     if cut.startswith(starts) and (name := _name_of(cut)) in wanted:
-        yield Sample(name.decode(), {}, nan)
+        yield Sample(name.decode(), _NO_LABELS, nan)
 
 
 def _sample(line: bytes, wanted: frozenset[bytes]) -> Iterator[Sample]:
@@ -52,7 +54,7 @@ def _sample(line: bytes, wanted: frozenset[bytes]) -> Iterator[Sample]:
     found = _LINE.fullmatch(line.rstrip(b"\r"))
     labels = _labels(found[2] or b"") if found else None
     if found is None or labels is None:
-        yield Sample(name.decode(), {}, nan)
+        yield Sample(name.decode(), _NO_LABELS, nan)
         return
     at = None if found[4] is None else int(found[4]) / 1000
     yield Sample(name.decode(), labels, number(found[3].decode("utf-8", "replace")), at)
@@ -71,20 +73,21 @@ def number(text: str) -> float:
         return nan
 
 
-def _labels(text: bytes) -> dict[str, str] | None:
+@lru_cache(maxsize=4096)  # a source writes the same labels at each look: those of a few hundred GPUs or replicas
+def _labels(text: bytes) -> Mapping[str, str] | None:
     """The labels between the braces; `None` if they are not written as labels, or one stands twice."""
     labels: dict[str, str] = {}
     place = 0
     while place < len(text):
         found = _LABEL.match(text, place)
         if found is None:
-            return None if text[place:].strip() else labels
+            return None if text[place:].strip() else MappingProxyType(labels)
         name, value = found[1].decode(), found[2].decode("utf-8", "replace")
         if name in labels:
             return None
         labels[name] = _unescaped(value) if "\\" in value else value
         place = found.end()
-    return labels
+    return MappingProxyType(labels)
 
 
 def _unescaped(value: str) -> str:
