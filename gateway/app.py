@@ -31,6 +31,7 @@ from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import POLICIES, Policy
+from gateway.core.slowdown import Slowness
 from gateway.core.types import FleetSnapshot, ReplicaView
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
@@ -148,6 +149,7 @@ class Gateway:
             self.pool,
             Ledger(self.metrics, self._listeners()),
             _limits(config),
+            slowness=Slowness(learn=config.telemetry.learned),
         )
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
@@ -302,9 +304,8 @@ class Gateway:
         )
 
     def _steward(self) -> Steward:
-        return Steward(
-            self.board, self.desk.index, self.clock, engine_stale_s=self.config.telemetry.engine.stale_after_s
-        )
+        stale_s = self.config.telemetry.engine.stale_after_s
+        return Steward(self.board, self.desk.index, self.desk.slowness, self.clock, engine_stale_s=stale_s)
 
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""

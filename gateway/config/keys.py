@@ -224,7 +224,6 @@ NOT_EFFECTIVE: tuple[str, ...] = (
     "replicas.cost_per_hour",
     "telemetry.gpu.interval_s",
     "telemetry.gpu.stale_after_s",
-    "telemetry.learned",
     "resilience.resume",
     "resilience.warm_up",
     "resilience.probe.path",

@@ -76,7 +76,7 @@ class ReplicaView:
     `failures`: probes failed in a row.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
-    `engine`: `None` while it has never told.
+    `engine`: `None` while it has never told. `learned`: the part of `slowdown` that our own streams tell.
     """
 
     replica: Replica
@@ -87,6 +87,7 @@ class ReplicaView:
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
     engine: EngineView | None = None
+    learned: Slowdown | None = None
 
     @property
     def id(self) -> ReplicaId:

@@ -7,6 +7,7 @@ from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.policies import Policy
+from gateway.core.slowdown import Slowness
 from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
 from gateway.serving.upstream import Pool
@@ -39,3 +40,4 @@ class Desk:
     limits: Limits
     draining: bool = False
     ratios: TokenRatios = field(default_factory=TokenRatios)
+    slowness: Slowness = field(default_factory=Slowness)

@@ -1,14 +1,20 @@
-"""What follows from readings with time, and not with the next of them: they go stale, and the index learns of them."""
+"""What follows with time, and not with the next reading: old ones become unknown, slowness shows, the index learns."""
 
+import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 
 from gateway.clock import Clock
 from gateway.core.affinity import PrefixIndex
+from gateway.core.alarm import SLOW_FOR_S, SlowAlarm, slow_ratio
 from gateway.core.fleet import Board
 from gateway.core.pressure import forgotten
-from gateway.core.types import FleetSnapshot
+from gateway.core.slowdown import Slowness
+from gateway.core.types import FleetSnapshot, ReplicaView, Slowdown
+
+log = logging.getLogger("gateway.telemetry")
 
 TICK_S = 0.25
 """As often as engines are asked: a restart is known to the index as soon as the next reading would be."""
@@ -17,11 +23,15 @@ TICK_S = 0.25
 class Steward:
     """Looks after the board each `TICK_S`."""
 
-    def __init__(self, board: Board, index: PrefixIndex, clock: Clock, *, engine_stale_s: float) -> None:
+    def __init__(
+        self, board: Board, index: PrefixIndex, slowness: Slowness, clock: Clock, *, engine_stale_s: float
+    ) -> None:
         self._board = board
         self._index = index
+        self._slowness = slowness
         self._clock = clock
         self._engine_stale_s = engine_stale_s
+        self._alarm = SlowAlarm()
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
         while True:
@@ -31,8 +41,23 @@ class Steward:
     def tick(self) -> None:
         """Nothing yields in here: what was read is what is replaced."""
         now = self._clock.monotonic()
-        old = self._board.current.replicas
-        new = tuple([forgotten(view, now, self._engine_stale_s) for view in old])
-        if any(after is not before for after, before in zip(new, old, strict=True)):
+        old = self._board.current
+        learned = self._slowness.learned(old, now)
+        new = tuple([self._seen(view, learned.get(view.id), now) for view in old.replicas])
+        if any(after is not before for after, before in zip(new, old.replicas, strict=True)):
             self._board.publish(FleetSnapshot(new))
         self._index.follow(self._board.current)
+        self._tell(now)
+
+    def _seen(self, view: ReplicaView, learned: Slowdown | None, now: float) -> ReplicaView:
+        """The view as it is by now; the same object if nothing has changed."""
+        view = forgotten(view, now, self._engine_stale_s)
+        return view if learned == view.learned else replace(view, learned=learned, slowdown=learned)
+
+    def _tell(self, now: float) -> None:
+        for view, slow in self._alarm.look(self._board.current, now):
+            ratio = slow_ratio(view)
+            if slow:
+                log.warning("replica %s is %.1f times slower than nominal for %g s", view.id, ratio, SLOW_FOR_S)
+            else:
+                log.info("replica %s is no longer slow", view.id)

@@ -282,7 +282,7 @@ def test_yaml_errors_have_a_place(tmp_path: Path) -> None:
 def test_what_changes_nothing_is_told(tmp_path: Path) -> None:
     """Keys without effect in this version, when they are set to another value than their default."""
     text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', gpus: ['n:0']}]}"
-    assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus", "telemetry.learned"]
+    assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus"]
     assert ineffective(Config()) == []
 
 

@@ -1,9 +1,13 @@
 """What time alone changes: old readings become unknown, and the index learns of what was read."""
 
+import logging
+
 import pytest
 
 from gateway.core.affinity import PrefixIndex
-from gateway.core.types import EngineReading, ReplicaId
+from gateway.core.books import Load
+from gateway.core.slowdown import Slowness
+from gateway.core.types import EngineReading, FleetSnapshot, ModelsReading, ReplicaId, Slowdown
 from gateway.core.vitals import EngineFigures
 from gateway.telemetry.steward import Steward
 from tests.telemetry.fakes import ManualClock, Naps, board_of, run_until
@@ -15,7 +19,7 @@ FIGURES = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=256, started_at=1
 def test_readings_go_stale() -> None:
     """After the configured time and not before; a tick that changes nothing publishes nothing."""
     board, clock = board_of("r0", "r1"), ManualClock()
-    steward = Steward(board, PrefixIndex(), clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), clock, engine_stale_s=3.0)
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     fresh = board.current
     clock.now += 3.0
@@ -30,7 +34,7 @@ def test_readings_go_stale() -> None:
 def test_the_index_follows() -> None:
     """The engine's capacity is the index's; one that was started anew holds nothing."""
     board, clock, index = board_of("r0"), ManualClock(), PrefixIndex()
-    steward = Steward(board, index, clock, engine_stale_s=3.0)
+    steward = Steward(board, index, Slowness(), clock, engine_stale_s=3.0)
     index.record(R0, (1, 2, 3))
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     steward.tick()
@@ -40,10 +44,41 @@ def test_the_index_follows() -> None:
     assert index.blocks(R0) == 0
 
 
+def test_slowness_reaches_the_score_and_people(caplog: pytest.LogCaptureFixture) -> None:
+    """What was learned is on the view; one line when it lasts, one when it ends."""
+    caplog.set_level(logging.INFO, logger="gateway.telemetry")
+    board, clock, slowness = board_of("r0", "r1", "r2"), ManualClock(), Slowness()
+    steward = Steward(board, PrefixIndex(), slowness, clock, engine_stale_s=3.0)
+    names = [view.id for view in board.current.replicas]
+    for name in names:
+        board.fold(ModelsReading(name, frozenset({"m"})), clock.now)
+
+    def go_on(seconds: float, factor: float) -> None:
+        for _ in range(int(seconds / 0.25)):
+            clock.now += 0.25
+            for name in names:
+                pace = slowness.sent(name, Load(), 1, clock.now).pace
+                pace.gap(0.01 * (factor if name == "r0" else 1.0), clock.now)
+            steward.tick()
+
+    go_on(12, 2.0)
+    assert board.current.replicas[0].slowdown == board.current.replicas[0].learned == Slowdown(2.0, 2.0)
+    assert board.current.replicas[1].slowdown == Slowdown()
+    go_on(12, 1.0)
+    assert board.current.replicas[0].slowdown == Slowdown()
+    assert [record.message for record in caplog.records] == [
+        "replica r0 is 2.0 times slower than nominal for 3 s",
+        "replica r0 is no longer slow",
+    ]
+    board.publish(FleetSnapshot())
+    steward.tick()
+    assert board.current.replicas == ()
+
+
 @pytest.mark.anyio
 async def test_it_ticks_until_cancelled() -> None:
     """At once, and after each nap."""
     board, clock, naps = board_of("r0"), ManualClock(), Naps(limit=3)
-    steward = Steward(board, PrefixIndex(), clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), clock, engine_stale_s=3.0)
     await run_until(lambda: steward.run(naps), naps.over.is_set)
     assert len(naps.taken) == 3

@@ -1,0 +1,31 @@
+"""When people are told that a replica is slow: not for a moment, and once."""
+
+from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaView
+
+SLOW_RATIO = 1.3
+"""Slow-down above which a replica is worth a look; below, it is noise or another batch size."""
+
+SLOW_FOR_S = 3.0
+"""Longer than any burst; shorter than it takes to open the dashboard."""
+
+
+def slow_ratio(view: ReplicaView) -> float | None:
+    """The worse of a replica's slow-downs, as routing uses them; `None` while none is known."""
+    return None if view.slowdown is None else max(view.slowdown.prefill, view.slowdown.decode)
+
+
+class SlowAlarm:
+    """Remembers since when each replica has been slow, and whether that was told."""
+
+    def __init__(self) -> None:
+        self._since: dict[ReplicaId, float] = {}
+        self._told: set[ReplicaId] = set()
+
+    def look(self, fleet: FleetSnapshot, now: float) -> list[tuple[ReplicaView, bool]]:
+        """The replicas that people should hear of now, with whether they are slow, or no longer."""
+        slow = {view.id for view in fleet.replicas if (slow_ratio(view) or 0.0) > SLOW_RATIO}
+        self._since = {replica: self._since.get(replica, now) for replica in slow}
+        lasting = {replica for replica, since in self._since.items() if now - since >= SLOW_FOR_S}
+        changed = (lasting - self._told) | (self._told - slow)
+        self._told ^= changed
+        return [(view, view.id in self._told) for view in fleet.replicas if view.id in changed]
