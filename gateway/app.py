@@ -23,13 +23,13 @@ from uvicorn.server import ServerState
 
 from gateway import __version__
 from gateway.api import admin_app, public_app
-from gateway.api.dashboard import DashboardState, ReplicaRow
-from gateway.api.vitals import engine_row
+from gateway.api.dashboard import DashboardState, replica_row
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
+from gateway.core.gpu import Gpus
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.slowdown import Slowness
 from gateway.core.types import FleetSnapshot, ReplicaView
@@ -43,6 +43,7 @@ from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
 from gateway.telemetry.engine import EngineTelemetry
+from gateway.telemetry.gpu import GpuTelemetry, Source
 from gateway.telemetry.models import ModelsReader, no_answer
 from gateway.telemetry.poller import Poller
 from gateway.telemetry.steward import Steward
@@ -151,6 +152,7 @@ class Gateway:
             _limits(config),
             slowness=Slowness(learn=config.telemetry.learned),
         )
+        self.gpus = Gpus(stale_after_s=config.telemetry.gpu.stale_after_s)
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
@@ -172,6 +174,7 @@ class Gateway:
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
             background.start_soon(self._engine_telemetry(http).run)
+            background.start_soon(self._gpu_telemetry(http).run)
             background.start_soon(self._steward().run)
             background.start_soon(self._report_start, task_status)
             try:
@@ -305,7 +308,20 @@ class Gateway:
 
     def _steward(self) -> Steward:
         stale_s = self.config.telemetry.engine.stale_after_s
-        return Steward(self.board, self.desk.index, self.desk.slowness, self.clock, engine_stale_s=stale_s)
+        return Steward(self.board, self.desk.index, self.desk.slowness, self.gpus, self.clock, engine_stale_s=stale_s)
+
+    def _gpu_telemetry(self, http: httpx.AsyncClient) -> GpuTelemetry:
+        gpu = self.config.telemetry.gpu
+        sources = [Source(kind, url, entry.host) for entry in gpu.sources for kind, url in entry.kinds.items()]
+        return GpuTelemetry(
+            sources,
+            http,
+            self.board,
+            self.gpus,
+            self.clock,
+            interval_s=gpu.interval_s,
+            count=lambda kind: self.metrics.unread.labels(kind).inc(),
+        )
 
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""
@@ -326,25 +342,10 @@ class Gateway:
             tokens_per_s=total.tokens_per_s,
             ttft_p50_s=total.ttft_p50_s,
             ttft_p95_s=total.ttft_p95_s,
-            replicas=[self._row(view) for view in self.board.current.replicas],
-        )
-
-    def _row(self, view: ReplicaView) -> ReplicaRow:
-        figures = self.recent.figures(view.id)
-        return ReplicaRow(
-            name=view.id,
-            url=view.replica.url,
-            state=view.state.value,
-            models=sorted(view.models) if view.models is not None else None,
-            in_flight=self.books[view.id].in_flight,
-            requests=figures.requests,
-            failures=figures.failures,
-            requests_per_s=figures.requests_per_s,
-            tokens_per_s=figures.tokens_per_s,
-            ttft_p50_s=figures.ttft_p50_s,
-            ttft_p95_s=figures.ttft_p95_s,
-            tpot_p50_s=figures.tpot_p50_s,
-            engine=engine_row(view, self.clock.monotonic()),
+            replicas=[
+                replica_row(view, self.books[view.id].in_flight, self.recent.figures(view.id), self.clock.monotonic())
+                for view in self.board.current.replicas
+            ],
         )
 
 

@@ -2,8 +2,11 @@
 
 import msgspec
 
+from gateway.core.alarm import slow_ratio, worst
+from gateway.core.gpu import BAD, slowest
 from gateway.core.pressure import pressure
 from gateway.core.types import ReplicaView
+from gateway.core.vitals import GpuView
 
 
 class EngineRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +24,49 @@ class EngineRow(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int | None = None
     prefix_queried_tokens: int | None = None
     prefix_hit_tokens: int | None = None
+
+
+class SlowdownRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How many times slower than nominal it works, by who says so; the worse of prefill and decode. 1: not slower."""
+
+    gpu: float | None
+    learned: float | None
+    used: float | None
+
+
+class GpuRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU of a replica. `throttled_by`: the bad reasons at work; `null` while no source tells reasons."""
+
+    name: str
+    source: str | None
+    age_s: float | None
+    temp_c: float | None
+    memory_temp_c: float | None
+    power_w: float | None
+    clock_mhz: float | None
+    throttled_by: list[str] | None
+    slowdown: float | None
+    lost: bool | None
+
+
+def slowdown_row(view: ReplicaView) -> SlowdownRow:
+    learned = None if view.learned is None else worst(view.learned)
+    return SlowdownRow(gpu=slowest(view.gpus), learned=learned, used=slow_ratio(view))
+
+
+def gpu_row(gpu: GpuView, now: float) -> GpuRow:
+    return GpuRow(
+        name=gpu.name,
+        source=gpu.source,
+        age_s=None if gpu.at is None else round(now - gpu.at, 3),
+        temp_c=gpu.temp_c,
+        memory_temp_c=gpu.memory_temp_c,
+        power_w=gpu.power_w,
+        clock_mhz=gpu.clock_mhz,
+        throttled_by=None if gpu.reasons is None else sorted(gpu.reasons & BAD),
+        slowdown=gpu.slowdown,
+        lost=gpu.lost,
+    )
 
 
 def engine_row(view: ReplicaView, now: float) -> EngineRow | None:

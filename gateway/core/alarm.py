@@ -1,6 +1,6 @@
 """When people are told that a replica is slow: not for a moment, and once."""
 
-from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaView
+from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaView, Slowdown
 
 SLOW_RATIO = 1.3
 """Slow-down above which a replica is worth a look; below, it is noise or another batch size."""
@@ -9,9 +9,14 @@ SLOW_FOR_S = 3.0
 """Longer than any burst; shorter than it takes to open the dashboard."""
 
 
+def worst(slowdown: Slowdown) -> float:
+    """Prefill's or decode's."""
+    return max(slowdown.prefill, slowdown.decode)
+
+
 def slow_ratio(view: ReplicaView) -> float | None:
-    """The worse of a replica's slow-downs, as routing uses them; `None` while none is known."""
-    return None if view.slowdown is None else max(view.slowdown.prefill, view.slowdown.decode)
+    """The worst of a replica's slow-downs, as routing uses them; `None` while none is known."""
+    return None if view.slowdown is None else worst(view.slowdown)
 
 
 class SlowAlarm:

@@ -172,6 +172,17 @@ class Slowness:
         }
 
 
+def used(learned: Slowdown | None, gpu: float | None) -> Slowdown | None:
+    """The larger of both: they see the same cause, so that a product would count it twice.
+
+    GPUs that are well take nothing off what was learned: some causes show in no telemetry.
+    """
+    if gpu is None or (gpu <= 1.0 and learned is not None):
+        return learned
+    own = learned or Slowdown()
+    return Slowdown(max(own.prefill, gpu), max(own.decode, gpu))
+
+
 def _ratios(figures: Iterable[float | None]) -> list[float | None]:
     """Each as a multiple of the group's median; `None` where it, or anything to compare it with, is not known."""
     values = list(figures)

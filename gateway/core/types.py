@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
-from gateway.core.vitals import EngineFigures
+from gateway.core.vitals import EngineFigures, GpuView
 
 ReplicaId = NewType("ReplicaId", str)
 
@@ -77,6 +77,7 @@ class ReplicaView:
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
     `engine`: `None` while it has never told. `learned`: the part of `slowdown` that our own streams tell.
+    `gpus`: those that its config names. `gpu_lost`: whether one of them is lost, wants a reset, or met a fatal XID.
     """
 
     replica: Replica
@@ -88,6 +89,8 @@ class ReplicaView:
     slowdown: Slowdown | None = None
     engine: EngineView | None = None
     learned: Slowdown | None = None
+    gpus: tuple[GpuView, ...] = ()
+    gpu_lost: bool | None = None
 
     @property
     def id(self) -> ReplicaId:

@@ -5,9 +5,15 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.core.alarm import slow_ratio, worst
 from gateway.core.fleet import Board
+from gateway.core.gpu import BAD, slowest
 from gateway.core.pressure import pressure
 from gateway.core.types import ReplicaView
+from gateway.core.vitals import GpuView, Reason
+
+SHOWN = (*sorted(BAD), Reason.POWER_CAP)
+"""The reasons that have a series each: what slows a GPU down, and the power cap, which people ask for."""
 
 
 class Vitals(Collector):
@@ -22,6 +28,8 @@ class Vitals(Collector):
         now = self._now()
         for view in self._board.current.replicas:
             families.engine(view, now)
+            families.slowdown(view)
+            families.gpus(view, now)
         return families.all()
 
 
@@ -37,6 +45,10 @@ class _Families:
             "gateway_replica_preemptions_total", "Preemptions since the engine began.", labels=["replica"]
         )
         self._all.append(self._preemptions)
+        self._slowdown = self._gauge("gateway_replica_slowdown_ratio", "Times slower than nominal.", "source")
+        self._temperature = self._gauge("gateway_gpu_temperature_celsius", "Temperature of a GPU's core.", "gpu")
+        self._power = self._gauge("gateway_gpu_power_watts", "Power that a GPU draws.", "gpu")
+        self._throttled = self._gauge("gateway_gpu_throttled", "1 while a GPU's clock is cut.", "gpu", "reason")
 
     def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, text, labels=["replica", *labels])
@@ -56,6 +68,27 @@ class _Families:
         _add(self._running, view.id, figures.running)
         _add(self._preemptions, view.id, figures.preemptions)
         self._short.add_metric([view.id], float(pressure(view, now) is not None))
+
+    def slowdown(self, view: ReplicaView) -> None:
+        learned = None if view.learned is None else worst(view.learned)
+        for source, ratio in (("gpu", slowest(view.gpus)), ("learned", learned), ("used", slow_ratio(view))):
+            if ratio is not None:
+                self._slowdown.add_metric([view.id, source], ratio)
+
+    def gpus(self, view: ReplicaView, now: float) -> None:
+        times = [gpu.at for gpu in view.gpus if gpu.at is not None]
+        if times:
+            self._age.add_metric([view.id, "gpu"], now - min(times))
+        for gpu in view.gpus:
+            self._gpu(view.id, gpu)
+
+    def _gpu(self, replica: str, gpu: GpuView) -> None:
+        if gpu.temp_c is not None:
+            self._temperature.add_metric([replica, gpu.name], gpu.temp_c)
+        if gpu.power_w is not None:
+            self._power.add_metric([replica, gpu.name], gpu.power_w)
+        for reason in SHOWN if gpu.reasons is not None else ():
+            self._throttled.add_metric([replica, gpu.name, reason.value], float(reason in (gpu.reasons or ())))
 
     def all(self) -> list[Metric]:
         return self._all

@@ -10,9 +10,10 @@ from gateway.clock import Clock
 from gateway.core.affinity import PrefixIndex
 from gateway.core.alarm import SLOW_FOR_S, SlowAlarm, slow_ratio
 from gateway.core.fleet import Board
+from gateway.core.gpu import Gpus, any_lost, slowest
 from gateway.core.pressure import forgotten
-from gateway.core.slowdown import Slowness
-from gateway.core.types import FleetSnapshot, ReplicaView, Slowdown
+from gateway.core.slowdown import Slowness, used
+from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaView, Slowdown
 
 log = logging.getLogger("gateway.telemetry")
 
@@ -24,14 +25,16 @@ class Steward:
     """Looks after the board each `TICK_S`."""
 
     def __init__(
-        self, board: Board, index: PrefixIndex, slowness: Slowness, clock: Clock, *, engine_stale_s: float
+        self, board: Board, index: PrefixIndex, slowness: Slowness, gpus: Gpus, clock: Clock, *, engine_stale_s: float
     ) -> None:
         self._board = board
         self._index = index
         self._slowness = slowness
+        self._gpus = gpus
         self._clock = clock
         self._engine_stale_s = engine_stale_s
         self._alarm = SlowAlarm()
+        self._restarts: dict[ReplicaId, int] = {}
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
         while True:
@@ -52,7 +55,18 @@ class Steward:
     def _seen(self, view: ReplicaView, learned: Slowdown | None, now: float) -> ReplicaView:
         """The view as it is by now; the same object if nothing has changed."""
         view = forgotten(view, now, self._engine_stale_s)
-        return view if learned == view.learned else replace(view, learned=learned, slowdown=learned)
+        self._heed_restart(view)
+        gpus = self._gpus.views(view.replica.gpus, now)
+        if learned == view.learned and gpus == view.gpus:
+            return view
+        slowdown = used(learned, slowest(gpus))
+        return replace(view, learned=learned, gpus=gpus, gpu_lost=any_lost(gpus), slowdown=slowdown)
+
+    def _heed_restart(self, view: ReplicaView) -> None:
+        restarts = view.engine.restarts if view.engine else 0
+        if restarts > self._restarts.get(view.id, 0):
+            self._gpus.forgive(view.replica.gpus)
+        self._restarts[view.id] = restarts
 
     def _tell(self, now: float) -> None:
         for view, slow in self._alarm.look(self._board.current, now):

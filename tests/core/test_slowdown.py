@@ -20,6 +20,7 @@ from gateway.core.slowdown import (
     SLOWEST,
     WINDOW_S,
     Slowness,
+    used,
 )
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaView, Slowdown
 
@@ -227,3 +228,19 @@ def test_ten_percent_of_noise_raises_no_alarm(seed: int, gap_s: float) -> None:
         for at in each(0, 6, DECODE_EACH_S):
             pace.gap(gap_s * rng.lognormvariate(0, 0.1), at)
     assert all(slow == Slowdown(1.0, 1.0) for slow in slowness.learned(FLEET, 6.0).values())
+
+
+@pytest.mark.parametrize(
+    ("learned", "gpu", "told"),
+    [
+        (None, None, None),
+        (None, 1.0, Slowdown(1.0, 1.0)),
+        (None, 2.0, Slowdown(2.0, 2.0)),
+        (Slowdown(0.5, 1.2), None, Slowdown(0.5, 1.2)),
+        (Slowdown(0.5, 1.2), 1.0, Slowdown(0.5, 1.2)),
+        (Slowdown(3.0, 1.2), 2.0, Slowdown(3.0, 2.0)),
+    ],
+)
+def test_learned_and_telemetry(learned: Slowdown | None, gpu: float | None, told: Slowdown | None) -> None:
+    """The larger of both, never their product; well GPUs take nothing off what was learned."""
+    assert used(learned, gpu) == told

@@ -4,8 +4,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.books import Books
 from gateway.core.fleet import Board
-from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
-from gateway.core.vitals import EngineFigures
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
+from gateway.core.vitals import EngineFigures, GpuView
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.records import RequestRecord
@@ -32,13 +32,25 @@ CONTRACT = {
     "gateway_replica_preemptions": ("counter", {"replica"}),
     "gateway_replica_kv_pressure": ("gauge", {"replica"}),
     "gateway_telemetry_age_seconds": ("gauge", {"replica", "source"}),
+    "gateway_replica_slowdown_ratio": ("gauge", {"replica", "source"}),
+    "gateway_gpu_temperature_celsius": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_power_watts": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_throttled": ("gauge", {"replica", "gpu", "reason"}),
     "gateway_telemetry_failures": ("counter", {"source"}),
 }
 """The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
 
 _TOLD = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=1000, running=3, waiting=1, preemptions=2)
+_GPU = GpuView("n:0", "dcgm", 1.0, temp_c=60.0, power_w=500.0, reasons=frozenset(), slowdown=1.0)
 A, B = (
-    ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY, engine=EngineView(1.0, _TOLD, _TOLD))
+    ReplicaView(
+        Replica(ReplicaId(name), f"http://{name}"),
+        ReplicaState.READY,
+        engine=EngineView(1.0, _TOLD, _TOLD),
+        gpus=(_GPU,),
+        learned=Slowdown(),
+        slowdown=Slowdown(),
+    )
     for name in "ab"
 )
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from gateway.core.fleet import Board
-from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaView
-from gateway.core.vitals import EngineFigures
-from gateway.observability.vitals import Vitals
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaView, Slowdown
+from gateway.core.vitals import EngineFigures, GpuView, Reason
+from gateway.observability.vitals import SHOWN, Vitals
 
 FIGURES = EngineFigures(kv_usage_ratio=0.95, running=3, waiting=0, preemptions=7)
 NEW = ReplicaView(Replica(ReplicaId("r0"), "http://r0"))
@@ -15,6 +15,36 @@ def shown(view: ReplicaView, now: float) -> dict[str, float]:
     """Series name -> value, for a fleet of this one."""
     families = Vitals(Board(FleetSnapshot((view,))), lambda: now).collect()
     return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def series(view: ReplicaView) -> dict[tuple[str, ...], float]:
+    """Series name and label values after the replica's -> value."""
+    families = Vitals(Board(FleetSnapshot((view,))), lambda: 9.0).collect()
+    return {
+        (sample.name, *list(sample.labels.values())[1:]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_gpus_and_slow_downs() -> None:
+    """Each reason that matters by itself; the age is that of the oldest reading; by who says how slow it is."""
+    hot = GpuView("n:0", "dcgm", 5.0, temp_c=90.0, power_w=400.0, reasons=frozenset({Reason.SW_THERMAL}), slowdown=1.6)
+    told = replace(
+        NEW,
+        gpus=(hot, GpuView("n:1", "dcgm", 4.0), GpuView("n:2")),
+        learned=Slowdown(1.2, 1.4),
+        slowdown=Slowdown(1.6, 1.6),
+    )
+    assert series(told) == {
+        ("gateway_telemetry_age_seconds", "gpu"): 5.0,
+        ("gateway_replica_slowdown_ratio", "gpu"): 1.6,
+        ("gateway_replica_slowdown_ratio", "learned"): 1.4,
+        ("gateway_replica_slowdown_ratio", "used"): 1.6,
+        ("gateway_gpu_temperature_celsius", "n:0"): 90.0,
+        ("gateway_gpu_power_watts", "n:0"): 400.0,
+        **{("gateway_gpu_throttled", "n:0", reason.value): float(reason is Reason.SW_THERMAL) for reason in SHOWN},
+    }
 
 
 def test_what_is_not_known_has_no_line() -> None:

@@ -1,25 +1,37 @@
 """What time alone changes: old readings become unknown, and the index learns of what was read."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Load
+from gateway.core.fleet import Board
+from gateway.core.gpu import Gpus
 from gateway.core.slowdown import Slowness
-from gateway.core.types import EngineReading, FleetSnapshot, ModelsReading, ReplicaId, Slowdown
-from gateway.core.vitals import EngineFigures
+from gateway.core.types import (
+    EngineReading,
+    FleetSnapshot,
+    ModelsReading,
+    Replica,
+    ReplicaId,
+    ReplicaView,
+    Slowdown,
+)
+from gateway.core.vitals import EngineFigures, GpuSample, Reason
 from gateway.telemetry.steward import Steward
 from tests.telemetry.fakes import ManualClock, Naps, board_of, run_until
 
 R0 = ReplicaId("r0")
+GPUS = Gpus(stale_after_s=10.0)
 FIGURES = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=256, started_at=1e9)
 
 
 def test_readings_go_stale() -> None:
     """After the configured time and not before; a tick that changes nothing publishes nothing."""
     board, clock = board_of("r0", "r1"), ManualClock()
-    steward = Steward(board, PrefixIndex(), Slowness(), clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     fresh = board.current
     clock.now += 3.0
@@ -34,7 +46,7 @@ def test_readings_go_stale() -> None:
 def test_the_index_follows() -> None:
     """The engine's capacity is the index's; one that was started anew holds nothing."""
     board, clock, index = board_of("r0"), ManualClock(), PrefixIndex()
-    steward = Steward(board, index, Slowness(), clock, engine_stale_s=3.0)
+    steward = Steward(board, index, Slowness(), GPUS, clock, engine_stale_s=3.0)
     index.record(R0, (1, 2, 3))
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     steward.tick()
@@ -48,7 +60,7 @@ def test_slowness_reaches_the_score_and_people(caplog: pytest.LogCaptureFixture)
     """What was learned is on the view; one line when it lasts, one when it ends."""
     caplog.set_level(logging.INFO, logger="gateway.telemetry")
     board, clock, slowness = board_of("r0", "r1", "r2"), ManualClock(), Slowness()
-    steward = Steward(board, PrefixIndex(), slowness, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), slowness, GPUS, clock, engine_stale_s=3.0)
     names = [view.id for view in board.current.replicas]
     for name in names:
         board.fold(ModelsReading(name, frozenset({"m"})), clock.now)
@@ -75,10 +87,35 @@ def test_slowness_reaches_the_score_and_people(caplog: pytest.LogCaptureFixture)
     assert board.current.replicas == ()
 
 
+def test_gpus_reach_the_score() -> None:
+    """The larger of what they tell and what was learned; a fatal XID shows until the engine is started anew."""
+    hot = GpuSample(uuid="a", clock_mhz=990.0, top_clock_mhz=1980.0, reasons=frozenset({Reason.HW_THERMAL}), xid=0)
+    board = Board(FleetSnapshot((ReplicaView(Replica(R0, "http://r0", gpus=("GPU-a",))),)))
+    clock, gpus = ManualClock(), Gpus(stale_after_s=10.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), gpus, clock, engine_stale_s=3.0)
+
+    def seen(sample: GpuSample) -> ReplicaView:
+        clock.now += 1.0
+        gpus.look("dcgm", [sample], clock.now)
+        steward.tick()
+        return board.current.replicas[0]
+
+    assert seen(hot).slowdown == Slowdown(2.0, 2.0)
+    assert (seen(hot).gpu_lost, seen(replace(hot, xid=79)).gpu_lost) == (False, True)
+    board.fold(EngineReading(R0, FIGURES, 0), clock.now)
+    board.fold(EngineReading(R0, replace(FIGURES, started_at=2e9), 0), clock.now)
+    seen(replace(hot, xid=79))
+    assert seen(replace(hot, xid=79)).gpu_lost is False
+    clock.now += 10.1
+    steward.tick()
+    (view,) = board.current.replicas
+    assert (view.slowdown, view.gpu_lost, view.gpus[0].at) == (None, None, clock.now - 10.1)
+
+
 @pytest.mark.anyio
 async def test_it_ticks_until_cancelled() -> None:
     """At once, and after each nap."""
     board, clock, naps = board_of("r0"), ManualClock(), Naps(limit=3)
-    steward = Steward(board, PrefixIndex(), Slowness(), clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     await run_until(lambda: steward.run(naps), naps.over.is_set)
     assert len(naps.taken) == 3

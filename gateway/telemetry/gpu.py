@@ -1,0 +1,169 @@
+"""GPU sources: each asked by a loop of its own; what they show goes into `Gpus`, which the steward looks at."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Protocol
+
+import anyio
+import httpx
+
+from gateway.clock import Clock
+from gateway.core.fleet import Board
+from gateway.core.gpu import Gpus
+from gateway.core.vitals import GpuSample
+from gateway.engines.exposition import Sample, samples
+from gateway.telemetry import gpu_amd, gpu_dcgm, gpu_nvidia_smi, gpu_prometheus
+from gateway.telemetry.fetch import fetch
+from gateway.telemetry.gpu_nvml import NvmlReader
+from gateway.telemetry.loop import Loop
+from gateway.telemetry.poller import NoAnswer
+
+log = logging.getLogger("gateway.telemetry")
+
+TIMEOUT_S = 5.0
+"""For a whole answer: nvidia-smi behind an exporter, or a query to Prometheus, takes a second or two."""
+
+
+class Dialect(Protocol):
+    """A module that reads one kind of exporter."""
+
+    NAMES: Sequence[str]
+
+    def gpus(self, samples: Iterable[Sample], host: str | None, wall: float) -> list[GpuSample]: ...
+
+
+DIALECTS: dict[str, ModuleType] = {"dcgm": gpu_dcgm, "nvidia_smi": gpu_nvidia_smi, "amd": gpu_amd}
+"""The kinds that show Prometheus' text format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry of `telemetry.gpu.sources`. `kind`: its key there. `url`: `local` for NVML."""
+
+    kind: str
+    url: str
+    host: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.url}" + (f" ({self.host})" if self.host else "")
+
+
+Read = Callable[[], Awaitable[list[GpuSample]]]
+"""Asks a source once. Raises `NoAnswer`, also when it shows no GPU."""
+
+
+def reader(source: Source, http: httpx.AsyncClient, clock: Clock, *, timeout_s: float) -> Read:
+    """How this source is read."""
+    if source.kind == "nvml":
+        return NvmlReader(host=source.host, timeout_s=timeout_s).read
+    if source.kind == "prometheus":
+        return partial(_read_prometheus, source, http, clock, timeout_s)
+    return partial(_read_page, source, http, clock, timeout_s)
+
+
+async def _read_page(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> list[GpuSample]:
+    dialect = DIALECTS[source.kind]
+    page = await fetch(http, _path(source.url, "/metrics"), timeout_s=timeout_s)
+    found: list[GpuSample] = dialect.gpus(samples(page, dialect.NAMES), source.host, clock.wall())
+    if not found:
+        raise NoAnswer(f"a page without GPUs of {source.kind}, or of another hour")
+    return found
+
+
+async def _read_prometheus(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> list[GpuSample]:
+    url = source.url.rstrip("/") + gpu_prometheus.PATH
+    series = gpu_prometheus.parse(await fetch(http, url, timeout_s=timeout_s, params={"query": gpu_prometheus.QUERY}))
+    if series is None:
+        raise NoAnswer("an answer that is none of Prometheus' query API")
+    found = gpu_prometheus.gpus(series, source.host, clock.wall())
+    if not found:
+        raise NoAnswer("no GPU series that it knows of, or none of this minute")
+    return found
+
+
+def _path(url: str, path: str) -> str:
+    """The URL, with the path if it names none."""
+    parts = httpx.URL(url)
+    return url if parts.path not in ("", "/") else str(parts.copy_with(path=path))
+
+
+class GpuTelemetry:
+    """Asks every source each `interval_s`. `count` hears the kind of a source that failed, or showed nonsense."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        http: httpx.AsyncClient,
+        board: Board,
+        gpus: Gpus,
+        clock: Clock,
+        *,
+        interval_s: float,
+        count: Callable[[str], object],
+        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._board = board
+        self._gpus = gpus
+        self._clock = clock
+        self._silent = set(sources)
+        self._blind: set[Source] = set()
+        self._reads = {source: reader(source, http, clock, timeout_s=timeout_s) for source in sources}
+        self._loops = [
+            Loop(
+                f"GPU source {source}",
+                partial(self.ask, source),
+                clock,
+                interval_s=interval_s,
+                count=partial(count, source.kind),
+                sleep=sleep,
+            )
+            for source in sources
+        ]
+
+    def __repr__(self) -> str:
+        return f"<GpuTelemetry of {len(self._loops)} sources>"
+
+    async def run(self) -> None:
+        """Ask until cancelled; one that is slow or dead delays no other."""
+        async with anyio.create_task_group() as group:
+            for loop in self._loops:
+                group.start_soon(loop.run)
+
+    async def ask(self, source: Source) -> str | None:
+        """Read one source into `Gpus`; what it lacks, in words. Raises `NoAnswer`."""
+        found = await self._reads[source]()
+        self._gpus.look(str(source), found, self._clock.monotonic())
+        self._tell_missing(source)
+        if source not in self._blind and tells_no_reasons(found):
+            self._blind.add(source)
+            log.warning(
+                "GPU source %s shows no reasons for low clocks: no throttling is seen; gateway check helps", source
+            )
+        return lacking(found)
+
+    def _tell_missing(self, source: Source) -> None:
+        """Once all sources have answered: which GPUs of the config none of them shows. Told once."""
+        if source not in self._silent:
+            return
+        self._silent.remove(source)
+        for view in () if self._silent else self._board.current.replicas:
+            for name in self._gpus.missing(view.replica.gpus):
+                log.warning("replica %s: no GPU source shows its GPU %s", view.id, name)
+
+
+def tells_no_reasons(found: Sequence[GpuSample]) -> bool:
+    """Whether a source shows GPUs, and of none of them why its clock is low."""
+    return bool(found) and all(sample.reasons is None and not sample.recent and not sample.totals for sample in found)
+
+
+def lacking(found: Sequence[GpuSample]) -> str | None:
+    """What a source does not show of its GPUs although routing wants it; `None` if nothing."""
+    if not all(sample.names for sample in found):
+        return "a GPU without UUID, host and index by which a replica could name it"
+    if all(sample.temp_c is None and sample.clock_mhz is None for sample in found):
+        return "neither temperatures nor clocks that can be right"
+    return None
