@@ -1,6 +1,6 @@
 """The part of `gateway check` that asks GPU sources: which replica's GPU is shown by whom, and what is missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import anyio
 import httpx
@@ -10,8 +10,8 @@ from gateway.cli.table import table
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.core.gpu import BAD, Gpus
-from gateway.core.vitals import GpuSample, GpuView
-from gateway.telemetry.gpu import Source, reader, tells_no_reasons
+from gateway.core.vitals import GpuView
+from gateway.telemetry.gpu import Shown, Source, reader, tells_no_reasons
 from gateway.telemetry.gpu_dcgm import CSV_LINES
 from gateway.telemetry.poller import NoAnswer
 
@@ -64,12 +64,12 @@ async def look_at_gpus(config: Config, http: httpx.AsyncClient, timeout_s: float
 
     async def ask(source: Source) -> None:
         try:
-            samples = await reader(source, http, clock, timeout_s=timeout_s)()
+            shown = await reader(source, http, clock, timeout_s=timeout_s)()
         except NoAnswer as error:
             found[source] = SourceFinding(source=str(source), state="wrong", problem=str(error))
             return
-        gpus.look(str(source), samples, clock.monotonic())
-        found[source] = _source(source, samples)
+        gpus.look(str(source), shown.gpus, clock.monotonic())
+        found[source] = _source(source, shown)
 
     async with anyio.create_task_group() as group:
         for source in sources:
@@ -78,10 +78,16 @@ async def look_at_gpus(config: Config, http: httpx.AsyncClient, timeout_s: float
     return GpuReport(sources=[found[source] for source in sources], gpus=rows)
 
 
-def _source(source: Source, samples: Sequence[GpuSample]) -> SourceFinding:
-    blind = tells_no_reasons(samples)
-    lines = list(CSV_LINES) if blind and source.kind == "dcgm" else []
-    return SourceFinding(source=str(source), state="ok", gpus=len(samples), reasons=not blind, add_to_counters=lines)
+def _source(source: Source, shown: Shown) -> SourceFinding:
+    blind = tells_no_reasons(shown.gpus)
+    return SourceFinding(
+        source=str(source),
+        state="wrong" if shown.wrong else "ok",
+        gpus=len(shown.gpus),
+        reasons=not blind,
+        problem=shown.wrong,
+        add_to_counters=list(CSV_LINES) if blind and source.kind == "dcgm" else [],
+    )
 
 
 def _gpu(replica: str, view: GpuView) -> GpuFinding:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
 from types import ModuleType
 from typing import Protocol
 
@@ -51,29 +52,56 @@ class Source:
         return f"{self.kind} {self.url}" + (f" ({self.host})" if self.host else "")
 
 
-Read = Callable[[], Awaitable[list[GpuSample]]]
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one look gave: at least one GPU. `wrong`: what is wrong with the rest of it, in words."""
+
+    gpus: list[GpuSample]
+    wrong: str | None = None
+
+
+Read = Callable[[], Awaitable[Shown]]
 """Asks a source once. Raises `NoAnswer`, also when it shows no GPU."""
 
 
 def reader(source: Source, http: httpx.AsyncClient, clock: Clock, *, timeout_s: float) -> Read:
     """How this source is read."""
     if source.kind == "nvml":
-        return NvmlReader(host=source.host, timeout_s=timeout_s).read
+        return partial(_read_nvml, NvmlReader(host=source.host, timeout_s=timeout_s))
     if source.kind == "prometheus":
         return partial(_read_prometheus, source, http, clock, timeout_s)
     return partial(_read_page, source, http, clock, timeout_s)
 
 
-async def _read_page(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> list[GpuSample]:
+async def _read_nvml(nvml: NvmlReader) -> Shown:
+    found = await nvml.read()
+    if not found:
+        raise NoAnswer("the driver knows of no GPU")
+    return _shown(found)
+
+
+async def _read_page(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> Shown:
     dialect = DIALECTS[source.kind]
     page = await fetch(http, _path(source.url, "/metrics"), timeout_s=timeout_s)
-    found: list[GpuSample] = dialect.gpus(samples(page, dialect.NAMES), source.host, clock.wall())
+    lines = list(samples(page, dialect.NAMES))
+    found: list[GpuSample] = dialect.gpus(lines, source.host, clock.wall())
     if not found:
         raise NoAnswer(f"a page without GPUs of {source.kind}, or of another hour")
-    return found
+    return _shown(found, broken=any(isnan(line.value) and not line.labels for line in lines))
 
 
-async def _read_prometheus(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> list[GpuSample]:
+def _shown(found: list[GpuSample], *, broken: bool = False) -> Shown:
+    wrong = None
+    if broken:
+        wrong = "a page with lines that cannot be read"
+    elif not all(sample.names for sample in found):
+        wrong = "a GPU without UUID, host and index by which a replica could name it"
+    elif all(sample.temp_c is None and sample.clock_mhz is None and sample.lost is None for sample in found):
+        wrong = "neither temperatures nor clocks that can be right"
+    return Shown(found, wrong)
+
+
+async def _read_prometheus(source: Source, http: httpx.AsyncClient, clock: Clock, timeout_s: float) -> Shown:
     url = source.url.rstrip("/") + gpu_prometheus.PATH
     series = gpu_prometheus.parse(await fetch(http, url, timeout_s=timeout_s, params={"query": gpu_prometheus.QUERY}))
     if series is None:
@@ -81,7 +109,7 @@ async def _read_prometheus(source: Source, http: httpx.AsyncClient, clock: Clock
     found = gpu_prometheus.gpus(series, source.host, clock.wall())
     if not found:
         raise NoAnswer("no GPU series that it knows of, or none of this minute")
-    return found
+    return _shown(found)
 
 
 def _path(url: str, path: str) -> str:
@@ -134,16 +162,16 @@ class GpuTelemetry:
                 group.start_soon(loop.run)
 
     async def ask(self, source: Source) -> str | None:
-        """Read one source into `Gpus`; what it lacks, in words. Raises `NoAnswer`."""
-        found = await self._reads[source]()
-        self._gpus.look(str(source), found, self._clock.monotonic())
+        """Read one source into `Gpus`; what is wrong with what it shows. Raises `NoAnswer`."""
+        shown = await self._reads[source]()
+        self._gpus.look(str(source), shown.gpus, self._clock.monotonic())
         self._tell_missing(source)
-        if source not in self._blind and tells_no_reasons(found):
+        if shown.wrong is None and source not in self._blind and tells_no_reasons(shown.gpus):
             self._blind.add(source)
             log.warning(
-                "GPU source %s shows no reasons for low clocks: no throttling is seen; gateway check helps", source
+                "GPU source %s shows no reasons for low clocks: no throttling is seen; see gateway check", source
             )
-        return lacking(found)
+        return shown.wrong
 
     def _tell_missing(self, source: Source) -> None:
         """Once all sources have answered: which GPUs of the config none of them shows. Told once."""
@@ -158,12 +186,3 @@ class GpuTelemetry:
 def tells_no_reasons(found: Sequence[GpuSample]) -> bool:
     """Whether a source shows GPUs, and of none of them why its clock is low."""
     return bool(found) and all(sample.reasons is None and not sample.recent and not sample.totals for sample in found)
-
-
-def lacking(found: Sequence[GpuSample]) -> str | None:
-    """What a source does not show of its GPUs although routing wants it; `None` if nothing."""
-    if not all(sample.names for sample in found):
-        return "a GPU without UUID, host and index by which a replica could name it"
-    if all(sample.temp_c is None and sample.clock_mhz is None for sample in found):
-        return "neither temperatures nor clocks that can be right"
-    return None

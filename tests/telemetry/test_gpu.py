@@ -79,6 +79,17 @@ async def test_what_is_wrong_with_a_page() -> None:
         assert await built.ask(DCGM) == "a GPU without UUID, host and index by which a replica could name it"
 
 
+async def test_half_a_page_is_wrong_and_what_is_whole_counts() -> None:
+    """The line that was cut says nothing, also not half of its value."""
+    gpus = Gpus(stale_after_s=10.0)
+    router = respx.Router()
+    router.get(URL).respond(text='DCGM_FI_DEV_GPU_TEMP{UUID="GPU-a"} 50\nDCGM_FI_DEV_SM_CLOCK{UUID="GPU-a"} 19')
+    async with client_of(router) as http:
+        assert await telemetry(http, DCGM, gpus=gpus).ask(DCGM) == "a page with lines that cannot be read"
+    (view,) = gpus.views(["a"], 100.0)
+    assert (view.temp_c, view.clock_mhz) == (50, None)
+
+
 async def test_what_people_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """A source without reasons, and GPUs of the config that none of the sources shows."""
     caplog.set_level(logging.WARNING, logger="gateway.telemetry")
@@ -92,10 +103,10 @@ async def test_what_people_are_told_once(caplog: pytest.LogCaptureFixture) -> No
             assert await built.ask(source) is None
     assert [record.message for record in caplog.records] == [
         "GPU source dcgm http://n1:9400 (node1) shows no reasons for low clocks: no throttling is seen; "
-        "gateway check helps",
+        "see gateway check",
         "replica r0: no GPU source shows its GPU node9:0",
         "GPU source dcgm http://n2:9400 (node2) shows no reasons for low clocks: no throttling is seen; "
-        "gateway check helps",
+        "see gateway check",
     ]
 
 
