@@ -20,7 +20,7 @@ def slow_ratio(view: ReplicaView) -> float | None:
 
 
 class SlowAlarm:
-    """Remembers since when each replica has been slow, and whether that was told."""
+    """Remembers what was told of each replica, and since when it has been otherwise."""
 
     def __init__(self) -> None:
         self._since: dict[ReplicaId, float] = {}
@@ -28,9 +28,11 @@ class SlowAlarm:
 
     def look(self, fleet: FleetSnapshot, now: float) -> list[tuple[ReplicaView, bool]]:
         """The replicas that people should hear of now, with whether they are slow, or no longer."""
+        here = {view.id for view in fleet.replicas}
         slow = {view.id for view in fleet.replicas if (slow_ratio(view) or 0.0) > SLOW_RATIO}
-        self._since = {replica: self._since.get(replica, now) for replica in slow}
-        lasting = {replica for replica, since in self._since.items() if now - since >= SLOW_FOR_S}
-        changed = (lasting - self._told) | (self._told - slow)
+        self._told &= here
+        # Those that are as they were told have no time; the others have been otherwise since then.
+        self._since = {replica: self._since.get(replica, now) for replica in slow ^ self._told}
+        changed = {replica for replica, since in self._since.items() if now - since >= SLOW_FOR_S}
         self._told ^= changed
         return [(view, view.id in self._told) for view in fleet.replicas if view.id in changed]

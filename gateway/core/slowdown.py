@@ -22,8 +22,12 @@ DEAD_BAND = 0.15
 SLOWEST, FASTEST = 6.0, 0.4
 """Further apart than this no two replicas are believed to be."""
 
+TRIAL_S = 4.0
+"""A slow replica may get no traffic at all, and then no sample shows its recovery: without one for so long it counts as
+nominal. The first sample of the requests that it then gets brings its figure back, or begins to clear it."""
+
 FORGET_S = 15.0
-"""Without a sample for so long nothing is known any more, and the replica gets traffic again to show itself."""
+"""Without a sample for so long nothing is known any more."""
 
 MIN_WORK_TOKENS = 256
 """Shorter prefills wait for the weights to be read, and say nothing of the arithmetic."""
@@ -61,7 +65,17 @@ HELD_PER_STEP = 200_000.0
 class Pace:
     """One replica's samples. `next_at`: before it, no gap is wanted; the hot path compares one number."""
 
-    __slots__ = ("_decodes", "_load", "_prefilled_at", "_prefills", "decode", "next_at", "prefill")
+    __slots__ = (
+        "_decodes",
+        "_held_decode",
+        "_held_prefill",
+        "_load",
+        "_prefilled_at",
+        "_prefills",
+        "decode",
+        "next_at",
+        "prefill",
+    )
 
     def __init__(self, load: Load, *, learn: bool = True) -> None:
         self._load = load
@@ -69,8 +83,10 @@ class Pace:
         self._decodes: deque[tuple[float, float]] = deque(maxlen=DECODE_MOST)
         self._prefilled_at = -inf
         self.next_at = -inf if learn else inf
+        self._held_prefill: float | None = None
+        self._held_decode: float | None = None
         self.prefill: float | None = None
-        """The figure of the last whole window, in an unknown unit; `None` while none is known."""
+        """The figure of the last whole window, in an unknown unit; `None` while none is known, or on trial."""
         self.decode: float | None = None
 
     def expected(self, work_tokens: int) -> float | None:
@@ -98,8 +114,12 @@ class Pace:
 
     def settle(self, now: float) -> None:
         """Bring `prefill` and `decode` up to now."""
-        self.prefill = _figure(self._prefills, self.prefill, now, PREFILL_LEAST, PREFILL_WITHIN_S)
-        self.decode = _figure(self._decodes, self.decode, now, DECODE_LEAST, WINDOW_S)
+        newest = max([samples[-1][0] for samples in (self._prefills, self._decodes) if samples], default=-inf)
+        self._held_prefill = _figure(self._prefills, self._held_prefill, now, PREFILL_LEAST, PREFILL_WITHIN_S)
+        self._held_decode = _figure(self._decodes, self._held_decode, now, DECODE_LEAST, WINDOW_S)
+        on_trial = now - newest > TRIAL_S
+        self.prefill = None if on_trial else self._held_prefill
+        self.decode = None if on_trial else self._held_decode
 
 
 def _figure(

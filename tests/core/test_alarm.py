@@ -9,18 +9,24 @@ def fleet(slowdown: Slowdown | None) -> FleetSnapshot:
 
 
 def test_it_takes_a_while_and_is_told_once() -> None:
-    """A moment is nothing; a dip below begins anew; unknown is not slow, and ends what was told."""
+    """A moment is nothing, either way; unknown is not slow; a replica that left is not told of."""
     alarm = SlowAlarm()
-    slow, fine = fleet(Slowdown(1.0, 1.31)), fleet(Slowdown(1.3, 1.0))
+    slow, fine, unknown = fleet(Slowdown(1.0, 1.31)), fleet(Slowdown(1.3, 1.0)), fleet(None)
     assert alarm.look(slow, 0.0) == []
     assert alarm.look(fine, 2.9) == []
     assert alarm.look(slow, 3.0) == []
     assert alarm.look(slow, 5.9) == []
     assert alarm.look(slow, 3.0 + SLOW_FOR_S) == [(slow.replicas[0], True)]
     assert alarm.look(slow, 99.0) == []
-    assert alarm.look(fleet(None), 100.0) == [(fleet(None).replicas[0], False)]
-    assert alarm.look(fleet(None), 101.0) == []
-    assert alarm.look(FleetSnapshot(), 102.0) == []
+    assert alarm.look(unknown, 100.0) == []
+    assert alarm.look(slow, 101.0) == []
+    assert alarm.look(unknown, 102.0) == []
+    assert alarm.look(unknown, 102.0 + SLOW_FOR_S) == [(unknown.replicas[0], False)]
+    assert alarm.look(unknown, 106.0) == []
+    alarm.look(slow, 110.0)
+    assert alarm.look(slow, 113.0) == [(slow.replicas[0], True)]
+    assert alarm.look(FleetSnapshot(), 114.0) == []
+    assert alarm.look(fine, 120.0) == []
 
 
 def test_the_worse_of_both() -> None:

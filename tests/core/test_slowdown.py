@@ -18,6 +18,7 @@ from gateway.core.slowdown import (
     PREFILL_LEAST,
     RETRY_S,
     SLOWEST,
+    TRIAL_S,
     WINDOW_S,
     Slowness,
     used,
@@ -137,18 +138,37 @@ def test_rare_prefills_count_for_longer() -> None:
     assert slowness.learned(FLEET, 22.0)[NAMES[1]].prefill == pytest.approx(3.0)
 
 
-def test_it_is_held_and_then_forgotten() -> None:
-    """A replica that gets no traffic keeps its figure for a while, and then counts as unknown, to be tried again."""
+def test_without_samples_it_is_tried_again() -> None:
+    """A replica that gets no traffic counts as nominal after a while; one sample brings back what it was, and after
+    some more seconds without any, nothing is left of it."""
     slowness = Slowness()
     for name in NAMES:
         decodes(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
     newest = each(0, 6)[-1]
-    assert slowness.learned(FLEET, 6.0)[NAMES[1]].decode == 2.0
+
+    def told(now: float) -> float | None:
+        for name in NAMES:
+            if name != "r1":
+                decodes(slowness, name, 1.0, each(now - 2, now))
+        learned = slowness.learned(FLEET, now).get(NAMES[1])
+        return learned and learned.decode
+
+    assert told(newest + TRIAL_S) == 2.0
+    assert told(newest + TRIAL_S + 0.1) is None
+    decodes(slowness, NAMES[1], 2.0, [newest + TRIAL_S + 0.2])
+    assert told(newest + TRIAL_S + 0.3) == 2.0
+    assert told(newest + TRIAL_S + FORGET_S + 0.3) is None
+    decodes(slowness, NAMES[1], 2.0, [newest + 40.0])
+    assert told(newest + 40.1) is None
+
+
+def test_a_trial_shows_a_recovery() -> None:
+    """One stream's gaps are enough."""
+    slowness = Slowness()
     for name in NAMES:
-        if name != "r1":
-            decodes(slowness, name, 1.0, each(6, 6 + FORGET_S))
-    assert slowness.learned(FLEET, newest + FORGET_S)[NAMES[1]].decode == 2.0
-    assert NAMES[1] not in slowness.learned(FLEET, newest + FORGET_S + 0.1)
+        decodes(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
+        decodes(slowness, name, 1.0, each(12, 14))
+    assert slowness.learned(FLEET, 14.0)[NAMES[1]].decode == 1.0
 
 
 def test_load_is_no_slowness() -> None:
