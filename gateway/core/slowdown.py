@@ -52,8 +52,11 @@ RETRY_S = 0.005
 STEP_TOKENS = 170.0
 """A prefill's fixed part, the step under way and the launch of its own, in tokens of prefill: 190 and 140."""
 
+BESIDE_TOKENS = 1.5
+"""Tokens of prefill for each decode in the same steps: its own token, and its scheduling; 1.8 and 1.4."""
+
 HELD_PER_TOKEN = 0.002
-"""Tokens of prefill for each prompt token that the replica decodes on beside it: 0.003 and 0.001."""
+"""Tokens of prefill for each prompt token whose KV cache those decodes read: 0.003 and 0.001."""
 
 DECODES_PER_STEP = 700.0
 """So many decodes in a batch double a step: 560 and 855."""
@@ -94,7 +97,7 @@ class Pace:
         load = self._load
         if work_tokens < MIN_WORK_TOKENS or load.queued_tokens > 0 or self.next_at == inf:
             return None
-        return STEP_TOKENS + work_tokens + HELD_PER_TOKEN * load.held_tokens
+        return work_tokens + STEP_TOKENS + BESIDE_TOKENS * load.in_flight + HELD_PER_TOKEN * load.held_tokens
 
     def first_token(self, ttft_s: float, expected: float | None, now: float) -> None:
         """The first token came `ttft_s` after the request was sent."""

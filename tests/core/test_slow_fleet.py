@@ -16,7 +16,7 @@ from gateway.core.routing import decide
 from gateway.core.slowdown import Slowness, Stride
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
 from gateway.emulator.engine import EngineModel, EngineParams, Progress
-from gateway.lab.traces import TraceItem, rag
+from gateway.lab.traces import TraceItem, chat, rag
 
 pytestmark = pytest.mark.slow
 NAMES = [ReplicaId(f"r{i}") for i in range(4)]
@@ -122,3 +122,15 @@ def test_noise_blames_nobody(seed: int) -> None:
     items = rag(Random(seed), rate_per_s=26.0, duration_s=20.0)
     for _, learned in Lab(seed).play(items, []):
         assert all(worst(learned, name) <= 1.3 for name in NAMES)
+
+
+def test_load_blames_nobody() -> None:
+    """Long answers to a few system prompts: nearly half of the traffic goes to one replica, which is slower for it."""
+    lab = Lab(1)
+    items = chat(Random(11), rate_per_s=80.0, duration_s=24.0)
+    for _, learned in lab.play(items, []):
+        assert all(worst(learned, name) <= 1.3 for name in NAMES)
+    taken = [
+        sum(stream.stride.pace is pace for stream in lab.streams.values()) for pace in lab.slowness._paces.values()
+    ]
+    assert max(taken) > 2 * min(taken)

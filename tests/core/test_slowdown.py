@@ -179,7 +179,7 @@ def test_load_is_no_slowness() -> None:
         books.open(NAMES[1], 1, 2000).first_token()
     idle = slowness.sent(NAMES[0], books[NAMES[0]], 1000, 0.0)
     busy = slowness.sent(NAMES[1], books[NAMES[1]], 1000, 0.0)
-    assert busy.expected == pytest.approx((idle.expected or 0) + 280)
+    assert busy.expected == pytest.approx((idle.expected or 0) + 1.5 * 70 + 0.002 * 140_000)
     for name, gap_s in ((NAMES[0], 0.010), (NAMES[1], 0.018)):
         for at in each(0, 6):
             slowness.sent(name, books[name], 1, 0.0).pace.gap(gap_s, at)
