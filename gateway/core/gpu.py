@@ -4,7 +4,7 @@ Sources: NVML's clocks event reasons (nvidia-ml-py 13.615, pynvml.py), DCGM's fi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.core.vitals import GpuSample, GpuView, Reason, gpu_name
 
@@ -63,6 +63,7 @@ class _Watch:
 
     sample: GpuSample
     at: float
+    names: frozenset[str] = frozenset()
     reasons: frozenset[Reason] | None = None
     seen_bad: int = 0
     clear: int = LEAVE_SAMPLES
@@ -84,26 +85,32 @@ class Gpus:
         self._stale_after_s = stale_after_s
         self._watches: dict[_Key, _Watch] = {}
         self._by_name: dict[str, frozenset[_Key]] = {}
+        self._highest_mhz: dict[str, float] = {}
 
     def look(self, source: str, samples: Iterable[GpuSample], now: float) -> None:
         """One look at a source."""
+        renamed = False
         for sample in samples:
             key = (source, sample.key)
             watch = self._watches.get(key)
             if watch is None:
                 watch = self._watches[key] = _Watch(sample, now)
-            before, watch.sample, watch.at = watch.sample, sample, now
+            names = sample.names
+            renamed = renamed or names != watch.names
+            before, watch.sample, watch.at, watch.names = watch.sample, sample, now, names
             self._judge(watch, before)
-        self._drop(now)
-        self._by_name = {}
-        for key, watch in self._watches.items():
-            for name in watch.sample.names:
-                self._by_name[name] = self._by_name.get(name, frozenset()) | {key}
+        if self._drop(now) or renamed:
+            self._by_name = {}
+            for key, watch in self._watches.items():
+                for name in watch.names:
+                    self._by_name[name] = self._by_name.get(name, frozenset()) | {key}
 
-    def _drop(self, now: float) -> None:
-        """Forget GPUs that nobody has shown for long: sets of GPUs change, and memory stays flat."""
-        for key in [key for key, watch in self._watches.items() if now - watch.at > 10 * self._stale_after_s]:
+    def _drop(self, now: float) -> bool:
+        """Forget GPUs that nobody has shown for long, so that memory stays flat. Whether there were any."""
+        gone = [key for key, watch in self._watches.items() if now - watch.at > 10 * self._stale_after_s]
+        for key in gone:
             del self._watches[key]
+        return bool(gone)
 
     def _judge(self, watch: _Watch, before: GpuSample) -> None:
         sample = watch.sample
@@ -111,6 +118,8 @@ class Gpus:
         _heed_xid(watch)
         if (sample.clock_mhz or 0.0) <= TOP_CLOCK_MHZ:
             watch.highest_mhz = max(watch.highest_mhz, sample.clock_mhz or 0.0)
+            if sample.model:
+                self._highest_mhz[sample.model] = max(self._highest_mhz.get(sample.model, 0.0), watch.highest_mhz)
         if watch.reasons is None:
             watch.slowdown = None
         else:
@@ -143,9 +152,7 @@ class Gpus:
         told = watch.sample.top_clock_mhz
         if told is not None and 0 < told <= TOP_CLOCK_MHZ:
             return told
-        model = watch.sample.model
-        alike = [other.highest_mhz for other in self._watches.values() if model and other.sample.model == model]
-        return max([watch.highest_mhz, *alike])
+        return max(watch.highest_mhz, self._highest_mhz.get(watch.sample.model or "", 0.0))
 
     def forgive(self, names: Iterable[str]) -> None:
         """An engine has been started anew on these GPUs, so that whatever XID they had is settled."""
@@ -171,18 +178,21 @@ class Gpus:
 
     def _best(self, name: str, keys: Sequence[_Key], now: float) -> GpuView:
         """Of what several sources say of one GPU: that it is lost; else what says the most, and is the newest."""
+        if len(keys) == 1:
+            return self._view(name, keys[0], now)
         views = [self._view(name, key, now) for key in keys]
         return max(views, key=lambda view: (view.lost is True, view.slowdown is not None, view.at))
 
     def _view(self, name: str, key: _Key, now: float) -> GpuView:
         watch = self._watches[key]
-        view = GpuView(name, key[0], watch.at)
         if now - watch.at > self._stale_after_s:
-            return view
+            return GpuView(name, key[0], watch.at)
         sample = watch.sample
         told = sample.lost is not None or sample.xid is not None
-        return replace(
-            view,
+        return GpuView(
+            name,
+            key[0],
+            watch.at,
             temp_c=sample.temp_c,
             memory_temp_c=sample.memory_temp_c,
             power_w=sample.power_w,

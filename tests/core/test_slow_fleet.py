@@ -58,7 +58,8 @@ class Lab:
             elif isinstance(event, float):
                 self.engines[NAMES[1]].throttle(clock=event)
             else:
-                yield at, self.slowness.learned(self.fleet, at)
+                self.slowness.settle(NAMES, at)
+                yield at, self.slowness.learned(self.fleet)
 
     def run_engines(self, until: float) -> None:
         while True:

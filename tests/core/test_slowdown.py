@@ -35,6 +35,12 @@ def fleet(*names: ReplicaId, models: str = "m") -> FleetSnapshot:
 FLEET = fleet(*NAMES)
 
 
+def learned_by(slowness: Slowness, fleet: FleetSnapshot, now: float) -> dict[ReplicaId, Slowdown]:
+    """All that is known at a time."""
+    slowness.settle(NAMES, now)
+    return slowness.learned(fleet)
+
+
 def prefills(slowness: Slowness, replica: ReplicaId, factor: float, times: Iterable[float]) -> None:
     """Prefills of 1000 tokens at 10 ms a thousand of tokens expected, times the factor."""
     for at in times:
@@ -61,7 +67,7 @@ def test_a_slow_one_among_peers() -> None:
     for name in NAMES:
         decodes(slowness, name, 1.5 if name == "r2" else 1.0, each(0, 6))
         prefills(slowness, name, 2.5 if name == "r1" else 1.0, each(0, 6))
-    learned = slowness.learned(FLEET, 6.0)
+    learned = learned_by(slowness, FLEET, 6.0)
     assert learned.keys() == set(NAMES)
     assert learned[NAMES[0]] == learned[NAMES[3]] == Slowdown(1.0, 1.0)
     assert learned[NAMES[1]] == Slowdown(pytest.approx(2.5), 1.0)
@@ -76,7 +82,7 @@ def test_noise_and_nonsense(factor: float, told: float) -> None:
     slowness = Slowness()
     for name in NAMES:
         decodes(slowness, name, factor if name == "r1" else 1.0, each(0, 6))
-    assert slowness.learned(FLEET, 6.0)[NAMES[1]].decode == pytest.approx(told)
+    assert learned_by(slowness, FLEET, 6.0)[NAMES[1]].decode == pytest.approx(told)
 
 
 def test_prefill_falls_back_to_decode() -> None:
@@ -84,11 +90,11 @@ def test_prefill_falls_back_to_decode() -> None:
     slowness = Slowness()
     for name in NAMES:
         decodes(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
-    assert slowness.learned(FLEET, 6.0)[NAMES[1]] == Slowdown(2.0, 2.0)
+    assert learned_by(slowness, FLEET, 6.0)[NAMES[1]] == Slowdown(2.0, 2.0)
     slowness = Slowness()
     for name in NAMES:
         prefills(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
-    assert slowness.learned(FLEET, 6.0)[NAMES[1]] == Slowdown(pytest.approx(2.0), 1.0)
+    assert learned_by(slowness, FLEET, 6.0)[NAMES[1]] == Slowdown(pytest.approx(2.0), 1.0)
 
 
 def test_slow_shows_within_seconds_and_ends_sooner() -> None:
@@ -97,11 +103,11 @@ def test_slow_shows_within_seconds_and_ends_sooner() -> None:
 
     def gone_by(factor: float, start: float, end: float) -> float:
         """When the figure of r1 first changed."""
-        before = slowness.learned(FLEET, start).get(NAMES[1])
+        before = learned_by(slowness, FLEET, start).get(NAMES[1])
         for at in each(start, end, 0.05):
             for name in NAMES:
                 decodes(slowness, name, factor if name == "r1" else 1.0, [at])
-            if slowness.learned(FLEET, at).get(NAMES[1]) != before:
+            if learned_by(slowness, FLEET, at).get(NAMES[1]) != before:
                 return at - start
         return inf
 
@@ -120,13 +126,13 @@ def test_too_few_samples_tell_nothing() -> None:
     for name in NAMES:
         decodes(slowness, name, 1.0, each(0, 6)[: DECODE_LEAST - 1])
         prefills(slowness, name, 1.0, each(0, 6)[: PREFILL_LEAST - 1])
-    assert slowness.learned(FLEET, 6.0) == {}
+    assert learned_by(slowness, FLEET, 6.0) == {}
     decodes(slowness, NAMES[0], 1.0, each(0, 6))
-    assert slowness.learned(FLEET, 6.0) == {}
+    assert learned_by(slowness, FLEET, 6.0) == {}
     decodes(slowness, NAMES[1], 5.0, each(0, 6))
     apart = FleetSnapshot(fleet(NAMES[0]).replicas + fleet(NAMES[1], models="other").replicas)
-    assert slowness.learned(apart, 6.0) == {}
-    assert slowness.learned(FleetSnapshot((ReplicaView(Replica(NAMES[0], "x")),)), 6.0) == {}
+    assert learned_by(slowness, apart, 6.0) == {}
+    assert learned_by(slowness, FleetSnapshot((ReplicaView(Replica(NAMES[0], "x")),)), 6.0) == {}
 
 
 def test_rare_prefills_count_for_longer() -> None:
@@ -135,7 +141,7 @@ def test_rare_prefills_count_for_longer() -> None:
     for name in NAMES:
         prefills(slowness, name, 1.0, each(0, 8, 2.0))
         prefills(slowness, name, 3.0 if name == "r1" else 1.0, each(8, 22, 1.4))
-    assert slowness.learned(FLEET, 22.0)[NAMES[1]].prefill == pytest.approx(3.0)
+    assert learned_by(slowness, FLEET, 22.0)[NAMES[1]].prefill == pytest.approx(3.0)
 
 
 def test_without_samples_it_is_tried_again() -> None:
@@ -150,7 +156,7 @@ def test_without_samples_it_is_tried_again() -> None:
         for name in NAMES:
             if name != "r1":
                 decodes(slowness, name, 1.0, each(now - 2, now))
-        learned = slowness.learned(FLEET, now).get(NAMES[1])
+        learned = learned_by(slowness, FLEET, now).get(NAMES[1])
         return learned and learned.decode
 
     assert told(newest + TRIAL_S) == 2.0
@@ -168,7 +174,7 @@ def test_a_trial_shows_a_recovery() -> None:
     for name in NAMES:
         decodes(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
         decodes(slowness, name, 1.0, each(12, 14))
-    assert slowness.learned(FLEET, 14.0)[NAMES[1]].decode == 1.0
+    assert learned_by(slowness, FLEET, 14.0)[NAMES[1]].decode == 1.0
 
 
 def test_load_is_no_slowness() -> None:
@@ -183,7 +189,7 @@ def test_load_is_no_slowness() -> None:
     for name, gap_s in ((NAMES[0], 0.010), (NAMES[1], 0.018)):
         for at in each(0, 6):
             slowness.sent(name, books[name], 1, 0.0).pace.gap(gap_s, at)
-    learned = slowness.learned(FLEET, 6.0)
+    learned = learned_by(slowness, FLEET, 6.0)
     assert {learned[name].decode for name in NAMES[:2]} == {1.0}
 
 
@@ -219,7 +225,7 @@ def test_it_can_be_off() -> None:
     stride = slowness.sent(NAMES[0], Load(), 1000, 0.0)
     assert (stride.pace.next_at, stride.expected) == (inf, None)
     stride.first_token(1.0)
-    assert slowness.learned(FLEET, 1.0) == {}
+    assert learned_by(slowness, FLEET, 1.0) == {}
 
 
 def test_a_replica_that_leaves_is_forgotten() -> None:
@@ -227,8 +233,8 @@ def test_a_replica_that_leaves_is_forgotten() -> None:
     slowness = Slowness()
     for name in NAMES:
         decodes(slowness, name, 2.0 if name == "r1" else 1.0, each(0, 6))
-    slowness.learned(fleet(NAMES[0], NAMES[2]), 6.0)
-    assert NAMES[1] not in slowness.learned(FLEET, 6.0)
+    learned_by(slowness, fleet(NAMES[0], NAMES[2]), 6.0)
+    assert NAMES[1] not in learned_by(slowness, FLEET, 6.0)
 
 
 def test_a_clock_that_stands_still_divides_by_nothing() -> None:
@@ -236,7 +242,7 @@ def test_a_clock_that_stands_still_divides_by_nothing() -> None:
     slowness = Slowness()
     for name in NAMES:
         decodes(slowness, name, 0.0, each(0, 6))
-    assert slowness.learned(FLEET, 6.0) == {}
+    assert learned_by(slowness, FLEET, 6.0) == {}
 
 
 @given(st.integers(0, 10**6), st.floats(0.001, 1.0))
@@ -247,7 +253,7 @@ def test_ten_percent_of_noise_raises_no_alarm(seed: int, gap_s: float) -> None:
         pace = slowness.sent(name, Load(), 1, 0.0).pace
         for at in each(0, 6, DECODE_EACH_S):
             pace.gap(gap_s * rng.lognormvariate(0, 0.1), at)
-    assert all(slow == Slowdown(1.0, 1.0) for slow in slowness.learned(FLEET, 6.0).values())
+    assert all(slow == Slowdown(1.0, 1.0) for slow in learned_by(slowness, FLEET, 6.0).values())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from gateway.core.types import (
     Slowdown,
 )
 from gateway.core.vitals import EngineFigures, GpuSample, Reason
-from gateway.telemetry.steward import Steward
+from gateway.telemetry.steward import MOST_PER_TICK, Steward
 from tests.telemetry.fakes import ManualClock, Naps, board_of, run_until
 
 R0 = ReplicaId("r0")
@@ -110,6 +110,20 @@ def test_gpus_reach_the_score() -> None:
     steward.tick()
     (view,) = board.current.replicas
     assert (view.slowdown, view.gpu_lost, view.gpus[0].at) == (None, None, clock.now - 10.1)
+
+
+def test_a_large_fleet_is_looked_at_in_turns() -> None:
+    """No tick looks at more than so many replicas, and none is left out."""
+    board, clock = board_of(*(f"r{i}" for i in range(2 * MOST_PER_TICK + 10))), ManualClock()
+    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
+    for view in board.current.replicas:
+        board.fold(EngineReading(view.id, FIGURES, 0), clock.now)
+    clock.now += 10.0
+    fresh = []
+    for _ in range(3):
+        steward.tick()
+        fresh.append(sum(view.kv is not None for view in board.current.replicas))
+    assert fresh == [MOST_PER_TICK + 10, 10, 0]
 
 
 @pytest.mark.anyio
