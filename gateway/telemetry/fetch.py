@@ -25,7 +25,8 @@ async def fetch(
     try:
         # httpx's own time-outs are for each read, and an answer that trickles would never end.
         with anyio.fail_after(timeout_s):
-            async with http.stream("GET", url, headers={**_PLAIN, **(headers or {})}, params=params) as response:
+            sent = {**_PLAIN, **(headers or {})}
+            async with http.stream("GET", url, headers=sent, params=params, timeout=timeout_s) as response:
                 return await _body(response)
     except TimeoutError:
         raise NoAnswer(f"no whole answer in {timeout_s} s") from None

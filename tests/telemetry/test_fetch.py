@@ -26,8 +26,9 @@ async def test_a_page() -> None:
     route = router.get(URL, params={"q": "1"}).respond(content=b"a 1\n")
     async with client_of(router) as http:
         assert await fetch(http, URL, timeout_s=5, headers={"x": "y"}, params={"q": "1"}) == b"a 1\n"
-    sent = route.calls.last.request.headers
-    assert (sent["accept-encoding"], sent["x"]) == ("identity", "y")
+    request = route.calls.last.request
+    assert (request.headers["accept-encoding"], request.headers["x"]) == ("identity", "y")
+    assert request.extensions["timeout"]["read"] == 5  # and not the client's own
 
 
 @pytest.mark.parametrize(
