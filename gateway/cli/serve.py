@@ -13,6 +13,7 @@ from gateway.app import Gateway
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
 from gateway.config import Config, ReplicaConfig
+from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
@@ -60,7 +61,7 @@ def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:
     entries = tuple(
         ReplicaConfig(url=url, name=f"emulated-{i}", gpus=(f"{HOSTNAME}:{i}",)) for i, url in enumerate(fleet.urls)
     )
-    gpu = replace(config.telemetry.gpu, sources=({"dcgm": fleet.gpu_url, "host": HOSTNAME},))
+    gpu = replace(config.telemetry.gpu, sources=(GpuSource(dcgm=fleet.gpu_url, host=HOSTNAME),))
     return replace(config, replicas=entries, telemetry=replace(config.telemetry, gpu=gpu))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.keys import POLICIES, Admin, Config, Models, ReplicaConfig, Routing, Tls
+from gateway.config.keys import GPU_SOURCES, POLICIES, Admin, Config, GpuSource, Models, ReplicaConfig, Routing, Tls
 
 Problems = Iterator[tuple[str, str]]
 
@@ -57,6 +57,30 @@ def _url_problem(url: str) -> str:
     return ""
 
 
+def _gpu_source(source: GpuSource) -> Problems:
+    kinds = source.kinds
+    if len(kinds) != 1:
+        yield (
+            (list(kinds) or ["dcgm"])[-1],
+            f"expected one of {', '.join(GPU_SOURCES)} in each source, got {len(kinds)}",
+        )
+    for kind, url in kinds.items():
+        if kind != "nvml" and (problem := _page_url_problem(url)):
+            yield kind, f"expected the http URL of a page, got {problem}"
+
+
+def _page_url_problem(url: str) -> str:
+    """What is wrong with the URL of an exporter; it is shown only where it holds no password."""
+    if "@" in url:
+        return "one with a user name"
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
+        return f'"{url}" ({error})'
+    return "" if right and not any(c <= " " for c in url) else f'"{url}"'
+
+
 def _routing(routing: Routing) -> Problems:
     if routing.policy not in POLICIES:
         yield "policy", f'expected one of {", ".join(sorted(POLICIES))}, got "{routing.policy}"'
@@ -96,6 +120,7 @@ CHECKS: dict[type, tuple[frozenset[str], Callable[[Any], Problems]]] = {
     Admin: (frozenset({"host", "token"}), _admin),
     Tls: (frozenset({"cert", "key", "client_ca"}), _tls),
     ReplicaConfig: (frozenset({"url"}), _replica),
+    GpuSource: (frozenset(GPU_SOURCES), _gpu_source),
     Routing: (frozenset({"policy"}), _routing),
     Models: (frozenset({"aliases"}), _models),
     Config: (frozenset({"server", "admin"}), _ports),

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from gateway.core.health import Rules, step
-from gateway.core.types import FleetSnapshot, HealthReading, ModelsReading, Reading, ReplicaView, Sign
+from gateway.core.pressure import told
+from gateway.core.types import EngineReading, FleetSnapshot, HealthReading, ModelsReading, Reading, ReplicaView, Sign
 
 _USUAL = Rules()
 
@@ -29,6 +30,8 @@ def _fold_one(view: ReplicaView, reading: Reading, now: float, rules: Rules) -> 
             return replace(answered, models=models, parents=parents, seen_at=now)
         case HealthReading(sign=sign):
             return _told(view, sign, now, rules)
+        case EngineReading():
+            return told(view, reading, now)
         case _:
             assert_never(reading)
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from gateway.core.vitals import EngineFigures, GpuView
+
 ReplicaId = NewType("ReplicaId", str)
 
 
@@ -85,6 +87,22 @@ class KvCache:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineView:
+    """What a replica's engine told of itself at monotonic second `at`.
+
+    `figures`: `None` once they are too old to go by. `last`: the same, however old.
+    `preempted_at`: when a look first showed the newest preemption; `None` if there was none while we looked.
+    `restarts`: how often the engine was seen to have been started anew, so that its KV cache is empty.
+    """
+
+    at: float
+    figures: EngineFigures | None
+    last: EngineFigures
+    preempted_at: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Slowdown:
     """How many times slower than nominal a replica prefills and decodes; 1 is nominal."""
 
@@ -100,6 +118,8 @@ class ReplicaView:
     `condition`: how it came to its state.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
+    `engine`: `None` while it has never told. `learned`: the part of `slowdown` that our own streams tell.
+    `gpus`: those that its config names. `gpu_lost`: whether one of them is lost, wants a reset, or met a fatal XID.
     """
 
     replica: Replica
@@ -110,6 +130,10 @@ class ReplicaView:
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
     parents: tuple[tuple[str, str], ...] = ()
+    engine: EngineView | None = None
+    learned: Slowdown | None = None
+    gpus: tuple[GpuView, ...] = ()
+    gpu_lost: bool | None = None
 
     @property
     def id(self) -> ReplicaId:
@@ -158,4 +182,13 @@ class HealthReading:
     sign: Sign
 
 
-Reading = ModelsReading | HealthReading
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """One look at a replica's own metrics. `held_tokens`: K of this gateway's books at that time."""
+
+    replica: ReplicaId
+    figures: EngineFigures
+    held_tokens: int
+
+
+Reading = ModelsReading | HealthReading | EngineReading

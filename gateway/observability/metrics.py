@@ -1,6 +1,7 @@
 """Every Prometheus series of the gateway, by the names of docs/metrics.md; children are kept, `labels()` is slow."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,6 +13,7 @@ from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
 from gateway.observability.loop_series import LoopCounter, LoopHistogram
+from gateway.observability.vitals import Vitals
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
 _TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
@@ -23,7 +25,14 @@ _STAGE_BUCKETS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.00
 class Metrics:
     """The series that requests feed, plus the gauges read off the books, the board and the index at each scrape."""
 
-    def __init__(self, registry: CollectorRegistry, board: Board, books: Books, index: PrefixIndex) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        board: Board,
+        books: Books,
+        index: PrefixIndex,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         def counter(name: str, text: str, *labels: str) -> LoopCounter:
             series = LoopCounter(name, text, labels)
             registry.register(series)
@@ -76,7 +85,9 @@ class Metrics:
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
+        self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")
         registry.register(_Gauges(board, books, index))
+        registry.register(Vitals(board, now))
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

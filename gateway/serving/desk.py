@@ -12,6 +12,7 @@ from gateway.core.fleet import Board
 from gateway.core.hot import HotPrompts
 from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
+from gateway.core.slowdown import Slowness
 from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
 from gateway.serving.upstream import Pool
@@ -45,6 +46,7 @@ class Desk:
     draining: bool = False
     ratios: TokenRatios = field(default_factory=TokenRatios)
     hot: HotPrompts = field(default_factory=HotPrompts)
+    slowness: Slowness = field(default_factory=Slowness)
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Public name of a model -> name that replicas serve."""
 

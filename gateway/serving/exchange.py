@@ -9,6 +9,7 @@ from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
 from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
+from gateway.core.slowdown import Stride
 from gateway.core.timeline import Timeline
 from gateway.core.types import Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
@@ -45,6 +46,7 @@ class Exchange:
         "_score",
         "_series",
         "_settled",
+        "_stride",
         "_timeline",
         "_upstream",
         "_witness",
@@ -60,6 +62,7 @@ class Exchange:
         self._facts: RequestFacts | None = None
         self._route: Route | None = None
         self._entry: Entry | None = None
+        self._stride: Stride | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
         self._score = b""
@@ -107,6 +110,7 @@ class Exchange:
         replica = self._route.next()
         desk, facts = self._desk, self._facts
         work = facts.uncached_tokens(match.depth(replica.id))
+        self._stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
         self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
         desk.index.record(replica.id, facts.blocks)
         connection = desk.pool.take(replica)
@@ -231,11 +235,16 @@ class Exchange:
             assert self._entry is not None
             assert self._series is not None
             gap = self._timeline.output(now) if relay is not None else None
+            assert self._stride is not None
             if gap is None:
                 self._entry.first_token()
                 self._witness.output(now)
+                if relay is not None:
+                    self._stride.first_token(now)
             else:
                 self._series.itl.observe(gap)
+                if now >= self._stride.pace.next_at:
+                    self._stride.pace.gap(gap, now)
             self._client.deadline = now + limits.idle_timeout_s
         elif self._timeline.first_output_at is not None:
             self._client.deadline = now + limits.idle_timeout_s

@@ -72,10 +72,10 @@ def test_a_wrong_config_is_2_with_all_errors(tmp_path: Path, capsys: pytest.Capt
 
 def test_offline_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A right config is 0, whether or not its replicas live; what has no effect is noted."""
-    file = write(tmp_path, "url: 'http://127.0.0.1:1', gpus: ['n:0']")
+    file = write(tmp_path, "url: 'http://127.0.0.1:1', cost_per_hour: 4")
     assert main(["check", "-c", file, "--offline"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "note: replicas.gpus has no effect in this version",
+        "note: replicas.cost_per_hour has no effect in this version",
         "The config is right. Replicas: 1; none was asked.",
     ]
 
@@ -108,6 +108,8 @@ def test_json(tmp_path: Path, replica: Replicas, capsys: pytest.CaptureFixture[s
             {"name": "a", "url": url, "state": "ok", "models": ["m1", "m2"], "version": "0.9", "problem": None}
         ],
         "unserved_aliases": {},
+        "gpu_sources": [],
+        "gpus": [],
         "not_effective": [],
     }
 

@@ -5,7 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
-from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
+from gateway.core.vitals import EngineFigures, GpuView
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.records import RequestRecord
@@ -27,10 +28,33 @@ CONTRACT = {
     "gateway_in_flight_requests": ("gauge", {"replica"}),
     "gateway_replica_state": ("gauge", {"replica", "state"}),
     "gateway_prefix_index_blocks": ("gauge", {"replica"}),
+    "gateway_replica_kv_usage_ratio": ("gauge", {"replica"}),
+    "gateway_replica_waiting_requests": ("gauge", {"replica"}),
+    "gateway_replica_running_requests": ("gauge", {"replica"}),
+    "gateway_replica_preemptions": ("counter", {"replica"}),
+    "gateway_replica_kv_pressure": ("gauge", {"replica"}),
+    "gateway_telemetry_age_seconds": ("gauge", {"replica", "source"}),
+    "gateway_replica_slowdown_ratio": ("gauge", {"replica", "source"}),
+    "gateway_gpu_temperature_celsius": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_power_watts": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_throttled": ("gauge", {"replica", "gpu", "reason"}),
+    "gateway_telemetry_failures": ("counter", {"source"}),
 }
 """The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
 
-A, B = (ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY) for name in "ab")
+_TOLD = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=1000, running=3, waiting=1, preemptions=2)
+_GPU = GpuView("n:0", "dcgm", 1.0, temp_c=60.0, power_w=500.0, reasons=frozenset(), slowdown=1.0)
+A, B = (
+    ReplicaView(
+        Replica(ReplicaId(name), f"http://{name}"),
+        ReplicaState.READY,
+        engine=EngineView(1.0, _TOLD, _TOLD),
+        gpus=(_GPU,),
+        learned=Slowdown(),
+        slowdown=Slowdown(),
+    )
+    for name in "ab"
+)
 
 
 def scrape(metrics: Metrics) -> dict[str, tuple[str, list]]:
@@ -65,6 +89,7 @@ def metrics(board: Board, books: Books, index: PrefixIndex) -> Metrics:
 
 def feed_all(metrics: Metrics) -> None:
     """At least one sample for every series."""
+    metrics.unread.labels("engine").inc()
     ledger = Ledger(metrics)
     ledger.stage("read", 0.001)
     ledger.decided("least_load", "load")
