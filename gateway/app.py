@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import secrets
 import signal
@@ -23,14 +24,18 @@ from uvicorn.server import ServerState
 
 from gateway import __version__
 from gateway.api import admin_app, public_app
-from gateway.api.dashboard import DashboardState, ReplicaRow
+from gateway.api.dashboard import DashboardState, replica_row
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
+from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
+from gateway.core.gpu import Gpus
+from gateway.core.health import Rules
 from gateway.core.policies import POLICIES, Policy
-from gateway.core.types import FleetSnapshot, ReplicaView
+from gateway.core.slowdown import Slowness
+from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
 from gateway.observability.access_log import AccessLog
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
@@ -40,13 +45,23 @@ from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
-from gateway.telemetry.models import ModelsReader, no_answer
+from gateway.telemetry.engine import EngineTelemetry
+from gateway.telemetry.gpu import GpuTelemetry, Source
+from gateway.telemetry.models import no_answer
 from gateway.telemetry.poller import Poller
+from gateway.telemetry.probes import Prober
+from gateway.telemetry.steward import Steward
+from gateway.telemetry.warmup import Warmer
+
+log = logging.getLogger("gateway.app")
 
 LOG_FLUSH_S = 0.2
 """How long a log line may wait: writing each by itself would cost the hot path a system call."""
 
 POOL_EXPIRE_S = 1.0
+
+TELEMETRY_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
+"""As many as there are replicas: one that is slow must not take another's place. vLLM closes idle ones after 5 s."""
 
 LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
@@ -126,23 +141,30 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.board = Board(FleetSnapshot(tuple(ReplicaView(entry.replica()) for entry in config.replicas)))
+        probe = config.resilience.probe
+        replicas = tuple(ReplicaView(entry.replica()) for entry in config.replicas)
+        self.board = Board(FleetSnapshot(replicas), Rules(fall=probe.fall, rise=probe.rise))
         self.books = Books()
-        self.metrics = Metrics(CollectorRegistry(), self.board, self.books)
+        self.index = PrefixIndex()
+        self.metrics = Metrics(CollectorRegistry(), self.board, self.books, self.index, self.clock.monotonic)
         self.log = AccessLog(write_log)
         self.recent = Recent(self.clock.monotonic)
-        self.pool = Pool(self.clock)
+        self._tls = ssl.create_default_context()
+        self.pool = Pool(self.clock, self._tls)
         self.watchdog = Watchdog(self.clock)
         self.desk = Desk(
             self.clock,
             self.board,
             self.books,
-            PrefixIndex(),
+            self.index,
             _policy(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),
             _limits(config),
+            aliases=config.models.aliases,
+            slowness=Slowness(learn=config.telemetry.learned),
         )
+        self.gpus = Gpus(stale_after_s=config.telemetry.gpu.stale_after_s)
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
@@ -155,12 +177,17 @@ class Gateway:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or `stop`, drain, and leave nothing behind. Ready when `task_status` is told."""
-        http = httpx.AsyncClient(timeout=self.config.telemetry.engine.timeout_s, trust_env=False)
+        timeout_s = self.config.telemetry.engine.timeout_s
+        http = httpx.AsyncClient(timeout=timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
+            background.start_soon(self._warmer(http).run)
+            background.start_soon(self._engine_telemetry(http).run)
+            background.start_soon(self._gpu_telemetry(http).run)
+            background.start_soon(self._steward().run)
             background.start_soon(self._report_start, task_status)
             try:
                 async with anyio.create_task_group() as servers:
@@ -201,13 +228,13 @@ class Gateway:
     async def _flush_log(self) -> None:
         while True:
             await anyio.sleep(LOG_FLUSH_S)
-            await anyio.to_thread.run_sync(self.log.flush)
+            if self.log.waiting:
+                await anyio.to_thread.run_sync(self.log.flush)
 
     async def _expire_pool(self) -> None:
         while True:
             await anyio.sleep(POOL_EXPIRE_S)
             self.pool.expire()
-            self.desk.index.follow(self.board.current)
 
     # parts
 
@@ -222,7 +249,7 @@ class Gateway:
     def _public_server(self, signals: bool) -> "_Server":
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, draining=lambda: self.desk.draining)
+        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
 
         def front(
             config: uvicorn.Config,
@@ -260,7 +287,10 @@ class Gateway:
             render_metrics=self.metrics.render,
             state=self._state,
             config=lambda: public(self.config),
+            explain=self._explain,
+            max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
+            command=self._command,
         )
         config = uvicorn.Config(
             app,
@@ -276,13 +306,71 @@ class Gateway:
 
     def _poller(self, http: httpx.AsyncClient) -> Poller:
         probe = self.config.resilience.probe
-        ask = ModelsReader(http).ask
-        return Poller(self.board, self.clock, ask, no_answer, interval_s=probe.interval_s, fall=probe.fall)
+        prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
+        return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _warmer(self, http: httpx.AsyncClient) -> Warmer:
+        warm_up = self.config.resilience.warm_up
+        return Warmer(
+            http,
+            self.board,
+            self.clock,
+            self.desk.hot,
+            self.desk.index,
+            prompts=warm_up.prompts,
+            max_s=warm_up.max_s,
+            count=lambda outcome: self.metrics.warmups.labels(outcome).inc(),
+        )
+
+    def _engine_telemetry(self, http: httpx.AsyncClient) -> EngineTelemetry:
+        engine = self.config.telemetry.engine
+        failures = self.metrics.unread.labels("engine")
+        return EngineTelemetry(
+            http,
+            self.board,
+            self.books,
+            self.clock,
+            interval_s=engine.interval_s,
+            timeout_s=engine.timeout_s,
+            count=lambda _: failures.inc(),
+        )
+
+    def _steward(self) -> Steward:
+        stale_s = self.config.telemetry.engine.stale_after_s
+        return Steward(self.board, self.desk.index, self.desk.slowness, self.gpus, self.clock, engine_stale_s=stale_s)
+
+    def _gpu_telemetry(self, http: httpx.AsyncClient) -> GpuTelemetry:
+        gpu = self.config.telemetry.gpu
+        sources = [Source(kind, url, entry.host) for entry in gpu.sources for kind, url in entry.kinds.items()]
+        return GpuTelemetry(
+            sources,
+            http,
+            self.board,
+            self.gpus,
+            self.clock,
+            interval_s=gpu.interval_s,
+            count=lambda kind: self.metrics.unread.labels(kind).inc(),
+        )
 
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
         return [self.recent.add, self.log.add] if logged else [self.recent.add]
+
+    def _explain(self, asked: Asked) -> Explanation:
+        """What would be decided of it now. Nothing is recorded."""
+        desk = self.desk
+        facts = desk.parse(asked.endpoint, asked.content_type, asked.body, asked.session)
+        return desk.explain(facts, desk.index.match(facts.blocks))
+
+    def _command(self, name: str, sign: Sign) -> bool:
+        """Drain one replica, or let it resume; whether there is one of this name."""
+        replica = ReplicaId(name)
+        if all(view.id != replica for view in self.board.current.replicas):
+            return False
+        self.board.fold(HealthReading(replica, sign), self.clock.monotonic())
+        log.info("replica %s was told to %s", name, sign.value)
+        return True
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()
@@ -298,24 +386,10 @@ class Gateway:
             tokens_per_s=total.tokens_per_s,
             ttft_p50_s=total.ttft_p50_s,
             ttft_p95_s=total.ttft_p95_s,
-            replicas=[self._row(view) for view in self.board.current.replicas],
-        )
-
-    def _row(self, view: ReplicaView) -> ReplicaRow:
-        figures = self.recent.figures(view.id)
-        return ReplicaRow(
-            name=view.id,
-            url=view.replica.url,
-            state=view.state.value,
-            models=sorted(view.models) if view.models is not None else None,
-            in_flight=self.books[view.id].in_flight,
-            requests=figures.requests,
-            failures=figures.failures,
-            requests_per_s=figures.requests_per_s,
-            tokens_per_s=figures.tokens_per_s,
-            ttft_p50_s=figures.ttft_p50_s,
-            ttft_p95_s=figures.ttft_p95_s,
-            tpot_p50_s=figures.tpot_p50_s,
+            replicas=[
+                replica_row(view, self.books[view.id].in_flight, self.recent.figures(view.id), self.clock.monotonic())
+                for view in self.board.current.replicas
+            ],
         )
 
 

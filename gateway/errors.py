@@ -3,6 +3,7 @@
     GatewayError
     ├── BadRequest 400               the client's mistake
     │   ├── Unauthorized 401         no key, or a wrong one
+    │   ├── Forbidden 403            not from there
     │   ├── NotFound 404             unknown path
     │   │   └── ModelNotFound 404    no replica serves this model
     │   ├── MethodNotAllowed 405
@@ -50,6 +51,11 @@ class BadRequest(GatewayError):
 class Unauthorized(BadRequest):
     status = 401
     code = "invalid_api_key"
+
+
+class Forbidden(BadRequest):
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(BadRequest):

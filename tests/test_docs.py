@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from gateway.config import POLICIES, Config, load
 from gateway.config.keys import NOT_EFFECTIVE, NOT_YET, ReplicaConfig, Section
 from gateway.config.reader import default_of
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import FleetSnapshot
@@ -126,7 +127,7 @@ KINDS = dict(re.findall(r"^\| `(gateway_\w+)` \| (\w+)", (ROOT / "docs/metrics.m
 def test_every_metric_has_its_kind() -> None:
     """No series is documented that is not exported, and none as another kind."""
     registry = CollectorRegistry()
-    Metrics(registry, Board(FleetSnapshot()), Books())
+    Metrics(registry, Board(FleetSnapshot()), Books(), PrefixIndex())
     exported = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
     assert exported == KINDS
 

@@ -11,19 +11,22 @@ FILES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted
 
 FILE_LINES = 300
 LONG_FILES = {
-    "gateway/app.py": 400,  # the composition root: it names every part once
-    "gateway/serving/exchange.py": 400,  # one request's life, in order, on one screen
+    "gateway/app.py": 420,  # the composition root: it names every part once
+    "gateway/serving/exchange.py": 420,  # one request's life, in order, on one screen
 }
 
 FUNCTION_LINES = 40
 HOT_FUNCTION_LINES = 25
 LONG_FUNCTIONS = {
-    "gateway/observability/metrics.py:Metrics.__init__": 60,  # the catalogue of series
-    "gateway/serving/exchange.py:Exchange.received": 30,  # one branch for each action of the relay machine
-    "gateway/serving/exchange.py:Exchange._record": 30,  # one line for each field of a request's record
+    "gateway/app.py:Gateway.__init__": 50,  # every part, once
+    "gateway/api/admin.py:admin_app": 45,  # the list of what the admin port answers
+    "gateway/observability/metrics.py:Metrics.__init__": 75,  # the catalogue of series
+    "gateway/serving/account.py:account": 45,  # one line for each field of a request's record
 }
 
 BROAD_EXCEPTS = {
+    "gateway/serving/exchange.py": 1,  # the outermost guard of a dial: no client may wait for ever
+    "gateway/telemetry/loop.py": 1,  # as the poller's
     "gateway/telemetry/poller.py": 1,  # the loop must outlive a reader's mistakes
 }
 
@@ -34,11 +37,14 @@ COVERED_BY = {
     "gateway/cli/table.py": "cli/test_check.py",
     "gateway/cli/embedded.py": "cli/test_serve.py",
     "gateway/config/": "config/test_load.py",
+    "gateway/core/decoding.py": "core/test_request.py",
     "gateway/core/fleet.py": "http/test_relay.py",
     "gateway/core/policies/": "http/test_relay.py",
     "gateway/core/routing.py": "http/test_relay.py",
     "gateway/core/types.py": "config/test_load.py",
+    "gateway/core/vitals.py": "engines/test_vllm.py",
     "gateway/emulator/": "emulator/test_wire.py",
+    "gateway/engines/": "engines/test_vllm.py",
     "gateway/observability/": "http/test_relay.py",
     "gateway/serving/": "http/test_relay.py",
     "gateway/telemetry/": "http/test_relay.py",

@@ -1,4 +1,4 @@
-"""The admin port: metrics for Prometheus, the dashboard and its figures, the fleet and the config as they are."""
+"""The admin port: metrics for Prometheus, the dashboard, the fleet and the config as they are, decisions explained."""
 
 import hmac
 from collections.abc import Callable, Mapping
@@ -9,9 +9,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.answers import NO_STORE, Resource, application, error_response, json_response
+from gateway.api.answers import NO_STORE, Resource, application, body_of, error_response, json_response
 from gateway.api.dashboard import DashboardState
+from gateway.api.draining import Command, drain_routes, nobody
 from gateway.api.page import load_page
+from gateway.core.explain import Asked, Explanation
 from gateway.errors import Unauthorized
 
 PROMETHEUS_TEXT = "text/plain; version=1.0.0; charset=utf-8"
@@ -25,7 +27,10 @@ def admin_app(
     render_metrics: Callable[[], bytes],
     state: Callable[[], DashboardState],
     config: Callable[[], Mapping[str, object]],
+    explain: Callable[[Asked], Explanation],
+    max_body_bytes: int,
     token: str | None,
+    command: Command = nobody,
 ) -> ASGIApp:
     """The admin port's application. With a `token`, every path asks for it. `config` gives no secrets."""
     page = load_page()
@@ -37,6 +42,15 @@ def admin_app(
     def metrics(request: Request) -> Response:
         return Response(render_metrics(), headers={"content-type": PROMETHEUS_TEXT})
 
+    async def explained(request: Request) -> Response:
+        asked = Asked(
+            await body_of(request, max_body_bytes),
+            request.query_params.get("path"),
+            request.headers.get("content-type", "application/json").encode("latin-1"),
+            request.headers.get("x-session-id"),
+        )
+        return json_response(explain(asked), NO_STORE)
+
     app = application(
         [
             Route("/", Resource(root)),
@@ -44,7 +58,9 @@ def admin_app(
             Route("/dashboard", Resource(lambda _: HTMLResponse(page.html, headers=page.headers))),
             Route("/dashboard/state.json", Resource(lambda _: json_response(state(), NO_STORE))),
             Route("/admin/replicas", Resource(lambda _: json_response({"replicas": state().replicas}, NO_STORE))),
+            *drain_routes(command, lambda: state().replicas),
             Route("/admin/config", Resource(lambda _: json_response(config(), NO_STORE))),
+            Route("/admin/explain", Resource(post=explained, allow=("POST",))),
         ]
     )
     return app if token is None else _Guard(app, token)

@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, openai_body
+from gateway.serving.http import body_too_large
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -25,21 +26,38 @@ def error_response(error: GatewayError, headers: Mapping[str, str] | None = None
     return Response(openai_body(error), error.status, {**(headers or {}), **retry}, media_type="application/json")
 
 
-class Resource:
-    """An ASGI endpoint: GET and HEAD get what `get` gives, OPTIONS the methods; the rest is refused.
+async def body_of(request: Request, limit: int) -> bytes:
+    """The whole body. Raises `BodyTooLarge` as soon as it is longer than `limit` bytes."""
+    pieces, size = [], 0
+    async for piece in request.stream():
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise body_too_large(size, limit)
+    return b"".join(pieces)
 
-    Without `get`, it stands for a path whose requests are answered elsewhere, by the methods in `allow`.
+
+class Resource:
+    """An ASGI endpoint: GET and HEAD get what `get` gives, POST what `post` does, OPTIONS the methods in `allow`.
+
+    The rest is refused. Without either, it stands for a path whose requests are answered elsewhere.
     """
 
     def __init__(
-        self, get: Callable[[Request], Response] | None = None, *, allow: Sequence[str] = ("GET", "HEAD")
+        self,
+        get: Callable[[Request], Response] | None = None,
+        *,
+        post: Callable[[Request], Awaitable[Response]] | None = None,
+        allow: Sequence[str] = ("GET", "HEAD"),
     ) -> None:
         self._get = get
+        self._post = post
         self._allow = {"allow": ", ".join((*allow, "OPTIONS"))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        await self._answer(request)(scope, receive, send)
+        request = Request(scope, receive)
+        answer = await self._post(request) if self._post and request.method == "POST" else self._answer(request)
+        await answer(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS":
@@ -54,6 +72,7 @@ def application(routes: Sequence[BaseRoute]) -> Starlette:
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         GatewayError: _gateway_error,
         HTTPException: _http_error,
+        ClientDisconnect: _left,
         Exception: _unforeseen,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -72,6 +91,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return error_response(NotFound(f"there is nothing at {request.url.path}"))
     return error_response(BadRequest(str(error.detail)), error.headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """The client has gone in mid-upload: nobody is there to be told."""
+    return Response(status_code=400)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

@@ -1,6 +1,6 @@
 """The public port's paths that are not relayed: the list of models, liveness and readiness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from gateway.api.answers import NO_STORE, Resource, application, json_response
 from gateway.api.closing import Closing
+from gateway.core.aliases import NO_ALIASES
 from gateway.core.endpoints import RELAYED
 from gateway.core.fleet import Board
 from gateway.core.types import FleetSnapshot, ReplicaState, ReplicaView
@@ -20,12 +21,18 @@ CREATED = 1_700_000_000
 ON_ADMIN_PORT = "at /dashboard on the admin port, which is admin.port in the config"
 
 
-def public_app(board: Board, draining: Callable[[], bool], *, dashboard: str = ON_ADMIN_PORT) -> ASGIApp:
+def public_app(
+    board: Board,
+    draining: Callable[[], bool],
+    *,
+    dashboard: str = ON_ADMIN_PORT,
+    aliases: Mapping[str, str] = NO_ALIASES,
+) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
-    `dashboard`: where people find it; a URL if they can reach one.
+    `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
     """
-    paths = _Paths(board, draining, dashboard)
+    paths = _Paths(board, draining, dashboard, aliases)
     routes = [
         Route("/", Resource(paths.about)),
         Route("/healthz", Resource(paths.alive)),
@@ -37,24 +44,29 @@ def public_app(board: Board, draining: Callable[[], bool], *, dashboard: str = O
     return Closing(application(routes))
 
 
-def served_models(fleet: FleetSnapshot) -> list[str]:
-    """The union of what the replicas serve, each name once, in order."""
-    return sorted(set().union(*(view.models or () for view in fleet.replicas)))
+def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:
+    """What may be asked for, in order, each with the name that replicas serve it by: the union of what they list, and
+    the aliases of that."""
+    served = set().union(*(view.models or () for view in fleet.replicas))
+    known = {name: name for name in served} | {name: root for name, root in aliases.items() if root in served}
+    return dict(sorted(known.items()))
 
 
 def takes_traffic(view: ReplicaView) -> bool:
-    """Whether requests may count on this replica: it is ready, or it answered before and failed only lately.
+    """Whether requests may count on this replica: it is ready, or it answered before and failed only lately, or warms.
 
-    Else one reset connection would take a gateway with one replica out of its own load balancer.
+    Else one reset connection, or a warm-up, would take a gateway with one replica out of its own load balancer.
     """
-    return view.state is ReplicaState.READY or (view.state is ReplicaState.SUSPECT and view.seen_at is not None)
+    able = view.state in (ReplicaState.SUSPECT, ReplicaState.WARMING) and view.seen_at is not None
+    return able or view.state is ReplicaState.READY
 
 
 class _Paths:
-    def __init__(self, board: Board, draining: Callable[[], bool], dashboard: str) -> None:
+    def __init__(self, board: Board, draining: Callable[[], bool], dashboard: str, aliases: Mapping[str, str]) -> None:
         self._board = board
         self._draining = draining
         self._dashboard = dashboard
+        self._aliases = aliases
 
     def about(self, request: Request) -> Response:
         return json_response(
@@ -81,17 +93,28 @@ class _Paths:
         return json_response({"status": "ready", "replicas": able}, NO_STORE)
 
     def models(self, request: Request) -> Response:
-        names = served_models(self._board.current)
-        return json_response({"object": "list", "data": [_model(name) for name in names]})
+        models = served_models(self._board.current, self._aliases)
+        parents = _parents(self._board.current)
+        cards = [_model(name, root, parents.get(root)) for name, root in models.items()]
+        return json_response({"object": "list", "data": cards})
 
     def model(self, request: Request) -> Response:
         name = request.path_params["model"]
         if not name:
             raise NotFound(f"there is nothing at {request.url.path}")
-        if name not in served_models(self._board.current):
+        root = served_models(self._board.current, self._aliases).get(name)
+        if root is None:
             raise ModelNotFound(f"no replica serves the model {name!r}; see GET /v1/models", param="model")
-        return json_response(_model(name))
+        return json_response(_model(name, root, _parents(self._board.current).get(root)))
 
 
-def _model(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm-gateway"}
+def _parents(fleet: FleetSnapshot) -> dict[str, str]:
+    """Adapter -> its base, as the replicas tell."""
+    return dict(pair for view in fleet.replicas for pair in view.parents)
+
+
+def _model(name: str, root: str, parent: str | None) -> dict[str, object]:
+    """OpenAI's model with vLLM's fields: `root` is what an alias stands for (there: a path on the replica's disk),
+    `parent` the base of a LoRA adapter."""
+    card = {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm-gateway"}
+    return {**card, "root": root, "parent": parent}

@@ -4,7 +4,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("serve", "demo", "check", "emulate", "simulate")
+COMMANDS: tuple[str, ...] = ("serve", "demo", "check", "explain", "emulate", "simulate")
 """Names of the modules beside this one that hold a sub-command each; the order is the order of the help."""
 
 

@@ -1,6 +1,7 @@
 """`gateway check`: is the config right, and does each replica answer as it should?"""
 
 import argparse
+import ssl
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -8,6 +9,7 @@ import anyio
 import httpx
 import msgspec
 
+from gateway.cli.check_gpus import GpuReport, gpu_text, look_at_gpus
 from gateway.cli.loading import add_config_option, load_or_report
 from gateway.cli.table import table
 from gateway.config import Config, ineffective
@@ -42,13 +44,35 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: all is right. 1: a replica is not. 2: the config is not; all errors are on stderr."""
+    """0: all is right. 1: a replica, alias or GPU source is not. 2: the config is not; all errors are on stderr."""
     config = load_or_report(args.config)
     if config is None:
         return 2
-    findings = [] if args.offline else anyio.run(look, config)
-    print(_json(config, findings) if args.format == "json" else _text(config, findings, args.offline))
-    return int(any(finding.state != "ok" for finding in findings))
+    findings, gpus = ([], GpuReport()) if args.offline else anyio.run(look_at_all, config)
+    as_json = args.format == "json"
+    print(
+        _json(config, findings, gpus)
+        if as_json
+        else "\n".join([_text(config, findings, args.offline), *gpu_text(gpus)])
+    )
+    return int(not (_fine(config, findings) and gpus.fine))
+
+
+def _fine(config: Config, findings: Sequence[Finding]) -> bool:
+    return all(finding.state == "ok" for finding in findings) and not unserved(config, findings)
+
+
+def unserved(config: Config, findings: Sequence[Finding]) -> dict[str, str]:
+    """The aliases of models that no replica has told it serves; none when nobody was asked."""
+    served = set().union(*(finding.models or () for finding in findings))
+    return {name: model for name, model in config.models.aliases.items() if findings and model not in served}
+
+
+async def look_at_all(config: Config, timeout_s: float = TIMEOUT_S) -> tuple[list[Finding], GpuReport]:
+    """The replicas, and the GPU sources."""
+    findings = await look(config, timeout_s)
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+        return findings, await look_at_gpus(config, http, timeout_s)
 
 
 async def look(config: Config, timeout_s: float = TIMEOUT_S) -> list[Finding]:
@@ -60,7 +84,11 @@ async def look(config: Config, timeout_s: float = TIMEOUT_S) -> list[Finding]:
         found[replica.id] = await _ask(http, replica, config.resilience.probe.path)
 
     # As the gateway itself does, ask directly and not by way of a proxy that the environment names.
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as http, anyio.create_task_group() as group:
+    tls = ssl.create_default_context()  # as the gateway trusts
+    async with (
+        httpx.AsyncClient(timeout=timeout_s, trust_env=False, verify=tls) as http,
+        anyio.create_task_group() as group,
+    ):
         for replica in replicas:
             group.start_soon(ask, http, replica)
     return [found[replica.id] for replica in replicas]
@@ -109,9 +137,16 @@ async def _version(http: httpx.AsyncClient, replica: Replica) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _json(config: Config, findings: Sequence[Finding]) -> str:
-    ok = all(finding.state == "ok" for finding in findings)
-    return msgspec.json.encode({"ok": ok, "replicas": findings, "not_effective": ineffective(config)}).decode()
+def _json(config: Config, findings: Sequence[Finding], gpus: GpuReport) -> str:
+    answer = {
+        "ok": _fine(config, findings) and gpus.fine,
+        "replicas": findings,
+        "unserved_aliases": unserved(config, findings),
+        "gpu_sources": gpus.sources,
+        "gpus": gpus.gpus,
+        "not_effective": ineffective(config),
+    }
+    return msgspec.json.encode(answer).decode()
 
 
 def _text(config: Config, findings: Sequence[Finding], offline: bool) -> str:
@@ -131,4 +166,7 @@ def _text(config: Config, findings: Sequence[Finding], offline: bool) -> str:
         )
         for finding in findings
     ]
-    return "\n".join([*lines, table(("NAME", "URL", "STATE", "MODELS", "LATENCY", "VERSION", "PROBLEM"), rows)])
+    heads = ("NAME", "URL", "STATE", "MODELS", "LATENCY", "VERSION", "PROBLEM")
+    dead = unserved(config, findings).items()
+    aliases = [f"models.aliases.{name}: no replica that answers serves {model}" for name, model in dead]
+    return "\n".join([*lines, table(heads, rows), *aliases])

@@ -13,7 +13,7 @@ import msgspec
 from gateway.app import Gateway
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
-from gateway.cli.serve import EMBEDDED_REPLICAS, greet, serve, with_replicas
+from gateway.cli.serve import EMBEDDED_REPLICAS, greet, serve, with_fleet
 from gateway.config import Config
 from gateway.observability.logs import configure
 from gateway.observability.recent import Figures
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     configure(config.logging.format, config.logging.level)
     with embedded_fleet(EMBEDDED_REPLICAS) as fleet:
         try:
-            gateway = Gateway(with_replicas(config, fleet.urls))
+            gateway = Gateway(with_fleet(config, fleet))
         except OSError as error:
             print(error.strerror or error, file=sys.stderr)
             return 2
@@ -81,6 +81,7 @@ class Demo:
 
     async def run(self, gateway: Gateway) -> None:
         await greet(gateway)
+        _say(f"GPUs       {self._fleet.gpu_url}")
         limits = httpx.Limits(max_connections=MAX_IN_FLIGHT)
         async with (
             httpx.AsyncClient(trust_env=False, timeout=None, limits=limits) as http,
@@ -126,7 +127,7 @@ class Demo:
         for index in itertools.cycle(range(len(self._fleet.urls))):
             name = gateway.board.current.replicas[index].id
             await anyio.sleep(self._calm_s)
-            await self._command(http, {"replica": index, "fault": "slow", "factor": CLOCK_RATIO})
+            await self._command(http, {"replica": index, "fault": "throttle", "factor": CLOCK_RATIO})
             _say(f"{name}: its GPU is too hot and runs at {CLOCK_RATIO:.0%} of its clock")
             await anyio.sleep(self._hot_s)
             await self._command(http, {"replica": index, "fault": "recover"})

@@ -12,17 +12,19 @@ STOP_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedFleet:
-    """Where its replicas listen, and where it takes faults."""
+    """Where its replicas listen, where it takes faults, and where its GPUs are shown as dcgm-exporter would."""
 
     urls: list[str]
     control_url: str
+    gpu_url: str
 
 
 @contextlib.contextmanager
 def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[EmbeddedFleet]:
     """A running fleet, which is stopped on the way out. Raises `RuntimeError` if it does not start."""
     command = [sys.executable, "-m", "gateway", "emulate", "--exit-with-parent", str(os.getpid())]
-    options = ["--replicas", str(replicas), "--port", "0", "--control-port", "0", "--speed", str(speed)]
+    options = ["--replicas", str(replicas), "--speed", str(speed)]
+    options += ["--port", "0", "--control-port", "0", "--gpu-port", "0"]
     # A session of its own: Ctrl-C on the terminal stops the gateway, which lets its streams finish first.
     child = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -41,13 +43,15 @@ def embedded_fleet(replicas: int, *, speed: float = 1.0) -> Iterator[EmbeddedFle
 def _greeting(child: "subprocess.Popen[str]") -> EmbeddedFleet:
     assert child.stdout is not None
     urls: list[str] = []
-    control_url = ""
+    control_url = gpu_url = ""
     for line in child.stdout:
         match line.split():
             case ["ready"]:
-                return EmbeddedFleet(urls, control_url)
+                return EmbeddedFleet(urls, control_url, gpu_url)
             case ["control", url]:
                 control_url = url
+            case ["gpus", url]:
+                gpu_url = f"{url}/metrics"
             case [url]:
                 urls.append(url)
     raise RuntimeError(f"the emulated fleet did not start (exit code {child.wait()})")

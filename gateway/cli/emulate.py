@@ -20,8 +20,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--control-port", type=int, metavar="P", help="port for faults of the whole fleet; 0: a free one"
     )
+    parser.add_argument(
+        "--gpu-port", type=int, metavar="G", help="port of a dcgm-exporter for its GPUs; 0: a free one (default none)"
+    )
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="run time X times as fast (default 1)")
     parser.add_argument("--models", default="emulated", metavar="A,B", help="served model names (default emulated)")
+    parser.add_argument("--adapters", default="", metavar="A,B", help="LoRA adapters of the first model (default none)")
     parser.add_argument("--api-key", metavar="KEY", help="required as a bearer token on /v1/*")
     parser.add_argument("--engine", default="8b-h100", metavar="NAME", help="how fast the GPU is (default 8b-h100)")
     parser.add_argument("--policy", choices=("fcfs", "priority"), default="fcfs", help="vLLM's --scheduling-policy")
@@ -57,8 +61,10 @@ def _fleet(args: argparse.Namespace) -> Fleet:
         host=args.host,
         port=args.port,
         control_port=args.control_port,
+        gpu_port=args.gpu_port,
         speed=args.speed,
         models=tuple(args.models.split(",")),
+        adapters=tuple(filter(None, args.adapters.split(","))),
         api_key=args.api_key,
         params=EngineParams.named(args.engine),
         policy=args.policy,
@@ -103,6 +109,8 @@ async def _serve(fleet: Fleet, parent: int | None) -> int:
         print(url)
     if fleet.control_url is not None:
         print(f"control {fleet.control_url}")
+    if fleet.gpu_url is not None:
+        print(f"gpus {fleet.gpu_url}")
     print("ready", flush=True)
     code = await ended
     await fleet.stop()

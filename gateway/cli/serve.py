@@ -10,10 +10,12 @@ import anyio
 import msgspec
 
 from gateway.app import Gateway
-from gateway.cli.embedded import embedded_fleet
+from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
 from gateway.config import Config, ReplicaConfig
+from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
+from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
 
 EMBEDDED_REPLICAS = 4
@@ -38,10 +40,12 @@ def run(args: argparse.Namespace) -> int:
     configure(config.logging.format, config.logging.level)
     with contextlib.ExitStack() as stack:
         if not config.replicas:
-            urls = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS)).urls
-            config = with_replicas(config, urls)
+            fleet = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
+            config = with_fleet(config, fleet)
             print(
-                f"no replicas are configured: serving an embedded fleet of {len(urls)} emulated ones", file=sys.stderr
+                f"no replicas are configured: serving an embedded fleet of {len(fleet.urls)} emulated ones\n"
+                f"GPUs       {fleet.gpu_url}",
+                file=sys.stderr,
             )
         try:
             gateway = Gateway(config)
@@ -51,10 +55,14 @@ def run(args: argparse.Namespace) -> int:
         return serve(gateway, greet)
 
 
-def with_replicas(config: Config, urls: list[str]) -> Config:
-    """The config with these replicas in place of its own."""
-    entries = tuple(ReplicaConfig(url=url, name=f"emulated-{i}") for i, url in enumerate(urls))
-    return msgspec.structs.replace(config, replicas=entries)
+def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:
+    """The config with these replicas in place of its own, and with their GPUs."""
+    replace = msgspec.structs.replace
+    entries = tuple(
+        ReplicaConfig(url=url, name=f"emulated-{i}", gpus=(f"{HOSTNAME}:{i}",)) for i, url in enumerate(fleet.urls)
+    )
+    gpu = replace(config.telemetry.gpu, sources=(GpuSource(dcgm=fleet.gpu_url, host=HOSTNAME),))
+    return replace(config, replicas=entries, telemetry=replace(config.telemetry, gpu=gpu))
 
 
 def serve(gateway: Gateway, beside: Callable[[Gateway], Coroutine[Any, Any, None]]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.keys import POLICIES, Admin, Config, ReplicaConfig, Routing, Tls
+from gateway.config.keys import GPU_SOURCES, POLICIES, Admin, Config, GpuSource, Models, ReplicaConfig, Routing, Tls
 
 Problems = Iterator[tuple[str, str]]
 
@@ -57,6 +57,30 @@ def _url_problem(url: str) -> str:
     return ""
 
 
+def _gpu_source(source: GpuSource) -> Problems:
+    kinds = source.kinds
+    if len(kinds) != 1:
+        yield (
+            (list(kinds) or ["dcgm"])[-1],
+            f"expected one of {', '.join(GPU_SOURCES)} in each source, got {len(kinds)}",
+        )
+    for kind, url in kinds.items():
+        if kind != "nvml" and (problem := _page_url_problem(url)):
+            yield kind, f"expected the http URL of a page, got {problem}"
+
+
+def _page_url_problem(url: str) -> str:
+    """What is wrong with the URL of an exporter; it is shown only where it holds no password."""
+    if "@" in url:
+        return "one with a user name"
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
+        return f'"{url}" ({error})'
+    return "" if right and not any(c <= " " for c in url) else f'"{url}"'
+
+
 def _routing(routing: Routing) -> Problems:
     if routing.policy not in POLICIES:
         yield "policy", f'expected one of {", ".join(sorted(POLICIES))}, got "{routing.policy}"'
@@ -68,6 +92,14 @@ def _routing(routing: Routing) -> Problems:
     for name, policies in owners.items():
         if routing.policy not in policies and getattr(routing, name) is not None:
             yield name, f"expected null, as it belongs to the policy {' or '.join(policies)}, not {routing.policy}"
+
+
+def _models(models: Models) -> Problems:
+    for name, served in models.aliases.items():
+        if not name:
+            yield "aliases", 'expected names that are not empty, got ""'
+        elif served in models.aliases:
+            yield f"aliases.{name}", f'expected a name that replicas serve, got "{served}", which is an alias itself'
 
 
 def _ports(config: Config) -> Problems:
@@ -88,7 +120,9 @@ CHECKS: dict[type, tuple[frozenset[str], Callable[[Any], Problems]]] = {
     Admin: (frozenset({"host", "token"}), _admin),
     Tls: (frozenset({"cert", "key", "client_ca"}), _tls),
     ReplicaConfig: (frozenset({"url"}), _replica),
+    GpuSource: (frozenset(GPU_SOURCES), _gpu_source),
     Routing: (frozenset({"policy"}), _routing),
+    Models: (frozenset({"aliases"}), _models),
     Config: (frozenset({"server", "admin"}), _ports),
 }
 """Section -> the keys that its check reads, and the check; it runs when those keys are right."""

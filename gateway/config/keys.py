@@ -36,7 +36,13 @@ AtLeastOne = Annotated[float, Meta(ge=1, le=1e9, description="a number of at lea
 Text = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
 UrlPath = Annotated[str, Meta(pattern="^/[^ ?#]*$", description="a path that begins with /")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:\[\]-]{1,128}$", description="letters, digits and . _ : -")]
-Gpu = Annotated[str, Meta(pattern=r"^(.+:[0-9]+|[^: ]{8,})$", description="HOST:INDEX or a GPU UUID")]
+Gpu = Annotated[
+    str,
+    Meta(
+        pattern=r"^([^: /]+:[0-9]+|[^: /]{8,}|[^: /]+/[^: /]+)$",
+        description="HOST:INDEX, a GPU UUID or NAMESPACE/POD",
+    ),
+]
 Secret = Annotated[str, Meta(min_length=1, pattern=r"^[!-~]+$", description="printable ASCII without spaces")]
 FreeForm = Annotated[dict[str, object], Meta(description="a mapping")]
 
@@ -128,10 +134,30 @@ class EngineTelemetry(Section, frozen=True):
     stale_after_s: Seconds = 3.0
 
 
+class GpuSource(Section, frozen=True):
+    """One entry of `telemetry.gpu.sources`: one kind with its URL, and the machine's name in `replicas[].gpus`."""
+
+    dcgm: Text | None = None
+    nvidia_smi: Text | None = None
+    amd: Text | None = None
+    nvml: Literal["local"] | None = None
+    prometheus: Text | None = None
+    host: Text | None = None
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Kind -> URL, of those that are given; a right entry has one."""
+        given = ((name, getattr(self, name)) for name in GPU_SOURCES)
+        return {name: value for name, value in given if value is not None}
+
+
+GPU_SOURCES = ("dcgm", "nvidia_smi", "amd", "nvml", "prometheus")
+
+
 class GpuTelemetry(Section, frozen=True):
     interval_s: Seconds = 1.0
     stale_after_s: Seconds = 10.0
-    sources: tuple[FreeForm, ...] = ()
+    sources: tuple[GpuSource, ...] = ()
 
 
 class Telemetry(Section, frozen=True):
@@ -208,11 +234,9 @@ class Config(Section, frozen=True):
 NOT_YET: dict[str, tuple[object, ...]] = {
     "server.workers": (),
     "discovery": (),
-    "telemetry.gpu.sources": (),
     "resilience.resume": ("off",),
     "resilience.hedge_after_s": (),
     "tenants": (),
-    "models.aliases": (),
     "state.url": (),
     "logging.prompts": (),
     "tracing.otlp_endpoint": (),
@@ -220,18 +244,8 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 """Keys whose feature is not built: any value but the default, and those listed, is an error. Shrinks over time."""
 
 NOT_EFFECTIVE: tuple[str, ...] = (
-    "replicas.engine",
-    "replicas.gpus",
     "replicas.cost_per_hour",
-    "telemetry.engine.interval_s",
-    "telemetry.engine.stale_after_s",
-    "telemetry.gpu.interval_s",
-    "telemetry.gpu.stale_after_s",
-    "telemetry.learned",
     "resilience.resume",
-    "resilience.warm_up",
-    "resilience.probe.path",
-    "resilience.probe.rise",
     "admission.max_queue",
     "admission.max_wait_s",
 )

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState
+from gateway.core.types import EngineView, FleetSnapshot, ReplicaId, ReplicaState
 
 TOKENS_PER_BLOCK = 128
 """What a block counts for in a replica's capacity: 512 bytes at 4 bytes a token (ROUTING: an LRU of C / 128 blocks)."""
@@ -56,6 +56,7 @@ class PrefixIndex:
         self._bits: dict[ReplicaId, int] = {}
         self._names: dict[int, ReplicaId] = {}
         self._out: set[ReplicaId] = set()
+        self._restarts: dict[ReplicaId, int] = {}
 
     def match(self, blocks: Sequence[int]) -> Match:
         """Read only. Costs a look-up a block, up to the first that nobody holds, and a step a replica that has any."""
@@ -115,7 +116,8 @@ class PrefixIndex:
             self._shrink(self._recent.pop(replica), bit, 0)
 
     def follow(self, fleet: FleetSnapshot) -> None:
-        """Forget replicas that have left or have been ejected since the last call: they come back with an empty cache.
+        """Forget replicas that have left, restarted or been ejected since the last call: they come back with an empty
+        cache. Take over the capacities that engines have told.
 
         Only once for each ejection: when all are out, they serve all the same, and what they are sent counts.
         """
@@ -124,6 +126,16 @@ class PrefixIndex:
         for replica in gone | (out - self._out):
             self.forget(replica)
         self._out = out
+        told = {view.id: view.engine for view in fleet.replicas if view.engine is not None}
+        for replica, engine in told.items():
+            self._heed(replica, engine)
+        self._restarts = {replica: engine.restarts for replica, engine in told.items()}
+
+    def _heed(self, replica: ReplicaId, engine: EngineView) -> None:
+        if engine.restarts > self._restarts.get(replica, 0):
+            self.forget(replica)
+        if engine.last.kv_capacity_tokens is not None:
+            self.resize(replica, capacity_blocks(engine.last.kv_capacity_tokens))
 
     def _assign(self, replica: ReplicaId) -> int:
         taken = sum(self._names)

@@ -4,10 +4,30 @@ from dataclasses import dataclass
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
+from gateway.core.endpoints import Endpoint
+from gateway.core.guess import endpoint_of
 from gateway.core.policies.base import Policy
 from gateway.core.request import RequestFacts
 from gateway.core.routing import candidates, decide
 from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaState, ReplicaView, Term
+
+HEADER_REPLICAS = 8
+"""How many replicas fit into a response header: with the longest names still under 2 KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as a client would send it. `path`: `None` leaves it to the look of the body."""
+
+    body: bytes
+    path: str | None = None
+    content_type: bytes = b"application/json"
+    session: str | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What it is for. Raises `BadRequest` where that cannot be told."""
+        return endpoint_of(self.path, self.content_type, self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +45,10 @@ class ReplicaExplanation:
     uncached_tokens: int
     terms: tuple[Term, ...]
 
+    def sum(self) -> str:
+        """`name score=term+term+…`."""
+        return f"{self.replica} {figure(self.score)}={'+'.join([figure(term.value) for term in self.terms])}"
+
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
@@ -38,9 +62,11 @@ class PassedOver:
 class Explanation:
     """The answer of `POST /admin/explain`. `replicas` are in the order in which they would be tried.
 
-    `prompt_tokens` is the gateway's estimate. `avoidable_tokens`: prefill that the longest match would have saved.
+    `path`: what it was taken for. `prompt_tokens` is the gateway's estimate.
+    `avoidable_tokens`: prefill that the longest match would have saved.
     """
 
+    path: str
     model: str | None
     policy: str
     unit: str
@@ -51,6 +77,13 @@ class Explanation:
     summary: str
     replicas: tuple[ReplicaExplanation, ...]
     passed_over: tuple[PassedOver, ...]
+
+    def header(self) -> bytes:
+        """The line `x-gateway-score`: the policy and the names of its terms, then the terms of the best replicas."""
+        names = "+".join(term.name for term in self.replicas[0].terms)
+        best = "".join(f"; {replica.sum()}" for replica in self.replicas[:HEADER_REPLICAS])
+        more = f"; and {left} more" if (left := len(self.replicas) - HEADER_REPLICAS) > 0 else ""
+        return f"x-gateway-score: {self.policy} {self.unit} {names}{best}{more}\r\n".encode()
 
 
 def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match, policy: Policy) -> Explanation:
@@ -63,6 +96,7 @@ def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Matc
         _replica(facts, rank, *by_replica[replica.id], match) for rank, replica in enumerate(decision.ranked, 1)
     )
     return Explanation(
+        path=facts.endpoint.path,
         model=facts.model,
         policy=policy.name,
         unit=policy.unit,
@@ -74,6 +108,11 @@ def explain(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Matc
         replicas=ranked,
         passed_over=tuple(PassedOver(view.id, _why(view)) for view in fleet.replicas if view.id not in by_replica),
     )
+
+
+def figure(value: float) -> str:
+    """A score or a term for people: whole numbers, or three digits below 100."""
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _replica(
@@ -116,4 +155,6 @@ def _why(view: ReplicaView) -> str:
         return "it is draining"
     if view.models is None:
         return "it has not told yet which models it serves"
+    if view.state in (ReplicaState.WARMING, ReplicaState.EJECTED):
+        return f"it is {view.state.value}, and enough others are ready"
     return "it does not serve this model"

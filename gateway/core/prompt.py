@@ -55,17 +55,18 @@ _any = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-def said(content: msgspec.Raw) -> bytes:
+def said(content: msgspec.Raw | str | list[msgspec.Raw] | None) -> bytes:
     """A message's content as bytes: text as UTF-8, images by a digest, none for null and empty content."""
+    if isinstance(content, str):
+        return content.encode()
     if not content:
         return b""
+    if isinstance(content, list):
+        return b"\n".join([_part_bytes(part) for part in content])
     try:
-        value = _content.decode(content)
+        return said(_content.decode(content))
     except _UNREADABLE:
         return bytes(content)
-    if isinstance(value, str):
-        return value.encode()
-    return b"\n".join([_part_bytes(part) for part in value]) if value else b""
 
 
 def _part_bytes(raw: msgspec.Raw) -> bytes:

@@ -1,13 +1,12 @@
 """A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import xxhash
 
+from gateway.core.aliases import NO_ALIASES, form_with_model, with_model
+from gateway.core.decoding import decode
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
 from gateway.core.prefix import BLOCK_BYTES, chain
@@ -16,8 +15,7 @@ from gateway.core.tokens import BYTES_PER_TOKEN
 from gateway.errors import BadRequest
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True):
     """What is known of a request before it is routed.
 
     `model`: `None` when the body names none; the replica's own model answers then.
@@ -65,6 +63,14 @@ class _Plain(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     role: str
+    content: str | list[msgspec.Raw] | None = None
+    tool_calls: msgspec.Raw = _ABSENT
+
+
+class _LooseTurn(msgspec.Struct):
+    """A turn whose content is none of what the API has; the replica is to say so."""
+
+    role: str
     content: msgspec.Raw = _ABSENT
     tool_calls: msgspec.Raw = _ABSENT
 
@@ -86,6 +92,14 @@ class _Response(_Plain):
 
 class _Message(_Chat, kw_only=True):
     system: msgspec.Raw = _ABSENT
+
+
+class _LooseChat(_Chat, kw_only=True):
+    messages: list[_LooseTurn]  # type: ignore[assignment]
+
+
+class _LooseMessage(_Message, kw_only=True):
+    messages: list[_LooseTurn]  # type: ignore[assignment]
 
 
 class _Embedding(_Plain):
@@ -112,13 +126,12 @@ _response = msgspec.json.Decoder(_Response)
 _message = msgspec.json.Decoder(_Message)
 _embedding = msgspec.json.Decoder(_Embedding)
 _score = msgspec.json.Decoder(_Score)
-_turns = msgspec.json.Decoder(list[_Turn])
+_loose_chat = msgspec.json.Decoder(_LooseChat)
+_loose_message = msgspec.json.Decoder(_LooseMessage)
+_turns = msgspec.json.Decoder(list[_LooseTurn])
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
-_Body = TypeVar("_Body")
-_AT = re.compile(r" - at `\$\.?(.*)`$")
-_MISSING = re.compile(r"missing required field `(\w+)`")
 
 SYSTEM_ROLES = ("system", "developer")
 HEAD_BYTES = 4096
@@ -136,16 +149,22 @@ def parse(
     *,
     session: str | None = None,
     bytes_per_token: Callable[[str | None], float] = _usual,
+    aliases: Mapping[str, str] = NO_ALIASES,
 ) -> RequestFacts:
     """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame.
 
-    `bytes_per_token`: what has been learned of a model's tokenizer.
+    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas
+    serve; the request is then one for the latter.
     """
     if endpoint.shape is Shape.FORM:
-        return _parse_form(endpoint, content_type, body, session)
+        return _parse_form(endpoint, content_type, body, session, aliases)
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
     plain, prompt = _read(endpoint.shape, body)
+    served = aliases.get(plain.model or "")
+    if served is not None:
+        plain.model = served
+        body = with_model(body, served)
     stream = bool(plain.stream)
     asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
     hides_usage = stream and endpoint.asks_usage and not asked
@@ -169,30 +188,30 @@ def _read(shape: Shape, body: bytes) -> tuple[_Plain, Prompt]:
     """The body, and its prompt in the order in which the replica's chat template puts it."""
     match shape:
         case Shape.CHAT:
-            chat = _decode(_chat, body)
+            chat = decode(_chat, body, _loose_chat)
             return chat, _conversation(_spoken(chat.messages), chat.tools)
         case Shape.MESSAGE:
-            message = _decode(_message, body)
+            message = decode(_message, body, _loose_message)
             system = ("system", said(message.system))
             return message, _conversation([system, *_spoken(message.messages)], message.tools)
         case Shape.RESPONSE:
-            response = _decode(_response, body)
+            response = decode(_response, body)
             system = ("system", (response.instructions or "").encode())
             return response, _conversation([system, *_items(response.input)], response.tools)
         case Shape.COMPLETION:
-            asked = _decode(_completion, body)
+            asked = decode(_completion, body)
             return asked, completion(asked.prompt, head_bytes=HEAD_BYTES)
         case Shape.EMBEDDING:
-            embedding = _decode(_embedding, body)
+            embedding = decode(_embedding, body)
             return embedding, _embedded(embedding)
         case Shape.SCORE:
-            score = _decode(_score, body)
+            score = decode(_score, body)
             return score, _pair(score)
         case _:
-            return _decode(_plain, body), Prompt()
+            return decode(_plain, body), Prompt()
 
 
-def _spoken(messages: list[_Turn]) -> list[tuple[str, bytes]]:
+def _spoken(messages: Sequence[_Turn | _LooseTurn]) -> list[tuple[str, bytes]]:
     """Role and content of each message, the tool calls of an assistant behind what it said."""
     return [
         (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
@@ -229,21 +248,6 @@ def _pair(score: _Score) -> Prompt:
     return Prompt(text=said(first) + b"\0" + said(second) if first or second else b"")
 
 
-def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        message = str(error)
-        at = _AT.search(message)
-        missing = _MISSING.search(message)
-        path = ".".join(part for part in (at and at[1], missing and missing[1]) if part)
-        raise BadRequest(message.replace("`$.", "`").replace("`$`", "the body"), param=path or None) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the request body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest("the request body is nested too deeply") from None
-
-
 def _key(model: str | None, prompt: bytes) -> int | None:
     if not prompt:
         return None
@@ -255,18 +259,25 @@ def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     if not has_options and b'"stream_options"' not in body:
         end = body.rindex(b"}")  # of two equal names the last counts: here it is ours, however the other is spelt
         return b'%b,"stream_options":{"include_usage":true}%b' % (body[:end], body[end:])
-    fields = _decode(_fields, body)
-    options = _decode(_options, bytes(fields.get("stream_options", b"null"))) or {}
+    fields = decode(_fields, body)
+    options = decode(_options, bytes(fields.get("stream_options", b"null"))) or {}
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)
 
 
-def _parse_form(endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None) -> RequestFacts:
+def _parse_form(
+    endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None, aliases: Mapping[str, str]
+) -> RequestFacts:
     fields = form_fields(content_type, body, ("model", "stream"))
+    model = fields.get("model")
+    served = aliases.get(model or "")
+    if served is not None:
+        model = served
+        body = form_with_model(content_type, body, served)
     return RequestFacts(
         endpoint=endpoint,
-        model=fields.get("model"),
+        model=model,
         stream=fields.get("stream", "").lower() in ("true", "1"),
         system_key=None,
         prompt_tokens=max(1, int(len(body) / BYTES_PER_TOKEN)),

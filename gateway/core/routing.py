@@ -1,7 +1,7 @@
 """Which replica a request goes to, and which ones after it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
@@ -11,21 +11,25 @@ from gateway.core.request import RequestFacts
 from gateway.core.types import FleetSnapshot, Replica, ReplicaState, ReplicaView
 from gateway.errors import ModelNotFound, Unavailable
 
-_TRUST = {
-    ReplicaState.READY: 0,
-    ReplicaState.WARMING: 1,
-    ReplicaState.SUSPECT: 2,
-    ReplicaState.EJECTED: 3,
-}
-"""Ready replicas come before all others. Those that are out stay in the ranking behind them: when nobody is ready, the
-least bad one serves. A draining one is not asked at all."""
+_READY = ReplicaState.READY
+
+_TRUST = {ReplicaState.READY: 0, ReplicaState.SUSPECT: 1}
+"""Who is asked, the lower first: suspect replicas only after all ready ones, warming and ejected ones not at all."""
+
+PANIC_RATIO = 0.5
+"""Share of a model's replicas, those that drain not counted, that must be ready. With fewer, to spare the doubtful ones
+would put more than twice the usual load on the rest, who would fall next; and when most seem to have failed at once,
+the view of them is as likely at fault as they are. Envoy's panic threshold is the same half."""
+
+_TRUST_IN_PANIC = {ReplicaState.READY: 0, ReplicaState.SUSPECT: 0, ReplicaState.WARMING: 0, ReplicaState.EJECTED: 1}
+"""All that answered lately share the load; those that are out come last, since their empty books make them look cheap,
+and each request would find them first. A draining one is not asked, come what may."""
 
 MAX_NAME_CHARS = 200
 """How much of an unknown model's name is said back, and logged: the name may be as long as the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The replicas to try, best first; `reason` is one word for the first of them.
 
     `best_depth`: blocks of the longest match at a replica that was ready to be chosen.
@@ -45,18 +49,42 @@ def decide(facts: RequestFacts, fleet: FleetSnapshot, books: Books, match: Match
     scores = policy.score(facts, views, books, match)
     order = _order(facts, views, scores)
     best = order[0]
-    ready = views[best].state is ReplicaState.READY
+    ready = views[best].state is _READY
     reason = policy.reason(facts, views, scores, best, match) if ready else "fallback"
     return Decision(tuple([views[i].replica for i in order]), reason, _best_depth(views, best, match))
 
 
+def remaining(decision: Decision, attempts: int, fleet: FleetSnapshot) -> Decision:
+    """The decision once so many attempts have failed: replicas that have left, or were put out since, are not asked.
+
+    They still are where that would leave the ranking to panic.
+    """
+    views = {view.id: view for view in fleet.replicas if view.state is not ReplicaState.DRAINING}
+    ranked = [views[replica.id] for replica in decision.ranked if replica.id in views]
+    trusted = _trust(ranked)
+    left = [
+        replica for replica in decision.ranked[attempts:] if replica.id in views and views[replica.id].state in trusted
+    ]
+    return decision._replace(ranked=(*decision.ranked[:attempts], *left))
+
+
+def _trust(views: Sequence[ReplicaView]) -> Mapping[ReplicaState, int]:
+    """Which of them are asked, and how soon. The same answer for those that are asked as for all."""
+    ready = sum([view.state is _READY for view in views])
+    return _TRUST if ready >= PANIC_RATIO * len(views) else _TRUST_IN_PANIC
+
+
 def _order(facts: RequestFacts, views: Sequence[ReplicaView], scores: Sequence[float]) -> list[int]:
     """Indexes of the views, best first. Ties go by the prompt: gateways that know nothing of each other agree."""
-    key = facts.blocks[0] if facts.blocks else facts.system_key or 0
-    keys = [
-        (_TRUST[view.state], score, -weight(key, view.replica.id)) for view, score in zip(views, scores, strict=True)
+    trust = _trust(views)
+    ranks = [
+        (0 if view.state is _READY else trust[view.state], score) for view, score in zip(views, scores, strict=True)
     ]
-    return sorted(range(len(views)), key=keys.__getitem__)
+    indexes = range(len(views))
+    if len(set(ranks)) == len(ranks):
+        return sorted(indexes, key=ranks.__getitem__)
+    key = facts.blocks[0] if facts.blocks else facts.system_key or 0
+    return sorted(indexes, key=lambda i: (*ranks[i], -weight(key, views[i].replica.id)))
 
 
 def _best_depth(views: Sequence[ReplicaView], best: int, match: Match) -> int:
@@ -67,12 +95,21 @@ def _best_depth(views: Sequence[ReplicaView], best: int, match: Match) -> int:
 
 
 def candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]:
-    """The replicas that may be asked for this model. Raises as `decide` does."""
-    asked = [view for view in fleet.replicas if view.state is not ReplicaState.DRAINING]
+    """The replicas that may be asked for this model, never none. Raises as `decide` does."""
+    known = fleet.candidates.get(model)
+    if known is not None:
+        return known
+    serving = _serving(model, fleet)
+    fleet.candidates[model] = serving  # only names that replicas serve get here
+    return serving
+
+
+def _serving(model: str | None, fleet: FleetSnapshot) -> tuple[ReplicaView, ...]:
+    asked = tuple([view for view in fleet.replicas if view.state is not ReplicaState.DRAINING])
     if model is None:
         serving = asked
     else:
-        serving = [view for view in asked if view.models is not None and model in view.models]
+        serving = tuple([view for view in asked if view.models is not None and model in view.models])
         if not serving and asked:
             # A draining replica that serves it will be followed by another.
             if all(view.models is not None and model not in view.models for view in fleet.replicas):
@@ -83,4 +120,5 @@ def candidates(model: str | None, fleet: FleetSnapshot) -> Sequence[ReplicaView]
             raise Unavailable("no replica that is known to serve this model takes traffic now", retry_after_s=1)
     if not serving:
         raise Unavailable("no replica can take traffic", retry_after_s=1)
-    return serving
+    trust = _trust(serving)
+    return tuple([view for view in serving if view.state in trust])

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from gateway.core.vitals import EngineFigures, GpuView
+
 ReplicaId = NewType("ReplicaId", str)
 
 
@@ -15,6 +17,48 @@ class ReplicaState(StrEnum):
     SUSPECT = "suspect"
     EJECTED = "ejected"
     DRAINING = "draining"
+
+
+class Sign(StrEnum):
+    """Something that tells of a replica's health; `core/health.py` says what follows from it.
+
+    Of probes: `answered`, `unanswered`. Of requests: `served` (output came), `refused` (nobody listens), `broken`
+    (reset, cut, unreachable, or no HTTP), `erred` (it failed where another replica did not, or took too long); that a
+    client left is no sign. Of its GPUs: `gpu_lost`, `gpu_found`. Of its warm-up: `warmed`, `not_warmed` (no request of
+    it was answered). Of people: `drain`, `resume`.
+    """
+
+    ANSWERED = "answered"
+    UNANSWERED = "unanswered"
+    SERVED = "served"
+    REFUSED = "refused"
+    BROKEN = "broken"
+    ERRED = "erred"
+    GPU_LOST = "gpu_lost"
+    GPU_FOUND = "gpu_found"
+    WARMED = "warmed"
+    NOT_WARMED = "not_warmed"
+    DRAIN = "drain"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a replica's state machine remembers beside the state.
+
+    `failures`: probes failed in a row. `successes`: good probes in a row while ejected.
+    `strikes`: requests that it failed in a row. `trials`: how often it was put out for those, with none served since.
+    `out_until`: monotonic seconds before which good probes do not count.
+    `down`: it has been out since it was last ready, so that its cache is presumed lost.
+    """
+
+    failures: int = 0
+    successes: int = 0
+    strikes: int = 0
+    trials: int = 0
+    out_until: float = 0.0
+    gpu_lost: bool = False
+    down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +87,22 @@ class KvCache:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineView:
+    """What a replica's engine told of itself at monotonic second `at`.
+
+    `figures`: `None` once they are too old to go by. `last`: the same, however old.
+    `preempted_at`: when a look first showed the newest preemption; `None` if there was none while we looked.
+    `restarts`: how often the engine was seen to have been started anew, so that its KV cache is empty.
+    """
+
+    at: float
+    figures: EngineFigures | None
+    last: EngineFigures
+    preempted_at: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Slowdown:
     """How many times slower than nominal a replica prefills and decodes; 1 is nominal."""
 
@@ -54,19 +114,26 @@ class Slowdown:
 class ReplicaView:
     """What is known of a replica now.
 
-    `models`: names it serves; `None` while it has never answered.
-    `failures`: probes failed in a row.
+    `models`: names it serves; `None` while it has never answered. `parents`: (adapter, its base) for LoRA adapters.
+    `condition`: how it came to its state.
     `seen_at`: monotonic seconds of the last good answer; `None` if there was none.
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
+    `engine`: `None` while it has never told. `learned`: the part of `slowdown` that our own streams tell.
+    `gpus`: those that its config names. `gpu_lost`: whether one of them is lost, wants a reset, or met a fatal XID.
     """
 
     replica: Replica
     state: ReplicaState = ReplicaState.SUSPECT
     models: frozenset[str] | None = None
-    failures: int = 0
+    condition: Condition = Condition()
     seen_at: float | None = None
     kv: KvCache | None = None
     slowdown: Slowdown | None = None
+    parents: tuple[tuple[str, str], ...] = ()
+    engine: EngineView | None = None
+    learned: Slowdown | None = None
+    gpus: tuple[GpuView, ...] = ()
+    gpu_lost: bool | None = None
 
     @property
     def id(self) -> ReplicaId:
@@ -75,9 +142,15 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """All replicas at one instant; never changed, only replaced."""
+    """All replicas at one instant; never changed, only replaced.
+
+    `candidates`: who may be asked for a model, as far as it has been worked out for this snapshot.
+    """
 
     replicas: tuple[ReplicaView, ...] = ()
+    candidates: dict[str | None, tuple[ReplicaView, ...]] = field(
+        default_factory=dict, compare=False, repr=False, init=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +164,31 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class ModelsReading:
-    """What one look at a replica's model list gave: `models` is `None` when it did not answer rightly."""
+    """What one look at a replica's model list gave: `models` is `None` when it did not answer rightly.
 
-    replica: ReplicaId
-    models: frozenset[str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeReading:
-    """How a request's attempt went, as far as the replica's health is concerned.
-
-    `reachable`: it answered, however badly; `False`: refused, reset or cut.
+    `parents`: (adapter, its base) for each model that has one.
     """
 
     replica: ReplicaId
-    reachable: bool
+    models: frozenset[str] | None
+    parents: tuple[tuple[str, str], ...] = ()
 
 
-Reading = ModelsReading | OutcomeReading
+@dataclass(frozen=True, slots=True)
+class HealthReading:
+    """One sign of a replica's health."""
+
+    replica: ReplicaId
+    sign: Sign
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """One look at a replica's own metrics. `held_tokens`: K of this gateway's books at that time."""
+
+    replica: ReplicaId
+    figures: EngineFigures
+    held_tokens: int
+
+
+Reading = ModelsReading | HealthReading | EngineReading

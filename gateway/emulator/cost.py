@@ -12,6 +12,7 @@ class EngineParams:
     `step_fixed_s`: launch and scheduling.  `weights_s`: reading the weights once.  `token_s`: computing one token.
     `sequence_s`: per scheduled sequence.  `kv_token_s`: per KV token that a decode reads.
     `attention_s`: per (prefill token, context token) pair.  `kv_tokens`: capacity of the KV cache.
+    `gpus`: how many it runs on, tensor-parallel; the figures are those of all together.
     The rest are vLLM's `--block-size`, `--max-num-batched-tokens` and `--max-num-seqs`.
     Source of the figures: the simulator behind ROUTING; not calibrated on a live engine, take ratios.
     """
@@ -28,6 +29,7 @@ class EngineParams:
     block_tokens: int = 16
     max_batched_tokens: int = 8192
     max_sequences: int = 256
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         if self.block_tokens < 1 or self.kv_tokens < self.block_tokens:
@@ -44,7 +46,7 @@ class EngineParams:
         if name == "8b-h100":
             return cls()
         if name == "70b-fp8-2h100":
-            return cls(2.5e-3, 14.6e-3, 75e-6, 20e-6, 61e-9, 2.6e-9, 225_000)
+            return cls(2.5e-3, 14.6e-3, 75e-6, 20e-6, 61e-9, 2.6e-9, 225_000, gpus=2)
         raise ValueError(f"unknown engine {name!r}; known: {', '.join(cls.NAMES)}")
 
 

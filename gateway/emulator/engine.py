@@ -32,6 +32,7 @@ class EngineModel:
         self._plan: StepPlan | None = None
         self._start = self._end = self._now = 0.0
         self._first_s = self._growth_s = 0.0
+        self._busy_s = 0.0
         self._steps = 0
         self._reports: list[Progress] = []
         self._gaps: list[tuple[float, int]] = []
@@ -104,6 +105,11 @@ class EngineModel:
         """`vllm:prefix_cache_hits_total`: those of them that were cached."""
         return self._scheduler.hits_tokens
 
+    def busy_s(self, now: float) -> float:
+        """Seconds up to `now` in which a step was under way."""
+        under_way = max(0.0, min(now, self._end) - self._start) if self._plan is not None else 0.0
+        return self._busy_s + under_way
+
     def itl(self) -> ItlSummary:
         """The gaps between tokens so far. Kept with `milestones_only` only: elsewhere Progress tells each."""
         return ItlSummary(tuple(self._gaps))
@@ -153,6 +159,7 @@ class EngineModel:
         assert self._plan is not None
         scheduler = self._scheduler
         scheduler.grow_ahead(steps - 1 + begun)
+        self._busy_s += at - self._start
         served: list[Sequence] = []
         if not self._milestones_only:
             served = [sequence for sequence in scheduler.running.values() if sequence.decoding]

@@ -1,6 +1,6 @@
 """Faults on command: what can go wrong with a replica, as data. `Replica` and `Job` do what is said here.
 
-    at once      die · go_silent · freeze · slow · recover
+    at once      die · go_silent · freeze · slow · throttle · xid · recover
     on arrival   hang · error · draining · garbage · half_head · endless_head · short_body · close_early
     in answers   stall · cut_after_bytes · bad_chunk · abort · engine_error
 
@@ -8,18 +8,20 @@ Those in answers strike running streams too (at their next token), unless `times
 """
 
 from collections import deque
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from gateway.emulator.gpu import Cause
 from gateway.emulator.refusals import DRAINING, Refusal
 
-AtOnce = Literal["die", "go_silent", "freeze", "slow", "recover"]
+AtOnce = Literal["die", "go_silent", "freeze", "slow", "throttle", "xid", "recover"]
 OnArrival = Literal["hang", "error", "draining", "garbage", "half_head", "endless_head", "short_body", "close_early"]
 InAnswers = Literal["stall", "cut_after_bytes", "bad_chunk", "abort", "engine_error"]
 
-AT_ONCE: frozenset[str] = frozenset(("die", "go_silent", "freeze", "slow", "recover"))
-IN_ANSWERS: frozenset[str] = frozenset(("stall", "cut_after_bytes", "bad_chunk", "abort", "engine_error"))
+AT_ONCE: frozenset[str] = frozenset(get_args(AtOnce))
+IN_ANSWERS: frozenset[str] = frozenset(get_args(InAnswers))
+Speed = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +29,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `times`: only the next so many requests; None: until recover. `after_tokens`: tokens told before the strike.
     `after_bytes`: body bytes before a cut. `reset`: end by TCP reset, not by close. `stay_open`: half_head goes silent
-    instead of closing. `everywhere`: strikes GETs such as /health too. `factor`, `memory`: speeds left under `slow`.
+    instead of closing. `everywhere`: strikes GETs such as /health too.
+    `factor`, `memory`: shares of the clock's and the memory's speed that are left. `slow` shows on no exporter;
+    `throttle` strikes the replica's first GPU, which shows it as its `cause` would. `xid`: what that GPU reports.
     """
 
     fault: AtOnce | OnArrival | InAnswers
@@ -40,8 +44,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reset: bool = False
     stay_open: bool = False
     everywhere: bool = False
-    factor: float = 0.4
-    memory: float = 1.0
+    factor: Speed | None = None
+    memory: Speed | None = None
+    cause: Cause = "thermal"
+    xid: int = 79
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        """`factor` and `memory`, or what is usual for the cause."""
+        factor, memory = (1.0, 0.74) if self.fault == "throttle" and self.cause == "hbm" else (0.4, 1.0)
+        return self.factor or factor, self.memory or memory
 
     def refusal(self) -> Refusal:
         """What `error` and `draining` answer."""

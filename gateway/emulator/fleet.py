@@ -1,13 +1,14 @@
-"""Several replicas in one process and, if wanted, one control port for them all that outlives every fault."""
+"""Several replicas in one process and, if wanted, two ports for them all that outlive every fault: control and GPUs."""
 
 import asyncio
-import socket
 from types import TracebackType
 
 import msgspec
 
+from gateway.emulator import dcgm
 from gateway.emulator.engine import EngineParams
 from gateway.emulator.faults import read_fault
+from gateway.emulator.port import Port
 from gateway.emulator.prompts import Served
 from gateway.emulator.refusals import NOT_FOUND
 from gateway.emulator.replica import Replica, ReplicaSettings
@@ -27,8 +28,10 @@ class Fleet:
         host: str = "127.0.0.1",
         port: int = 0,
         control_port: int | None = None,
+        gpu_port: int | None = None,
         speed: float = 1.0,
         models: tuple[str, ...] = ("emulated",),
+        adapters: tuple[str, ...] = (),
         api_key: str | None = None,
         params: EngineParams | None = None,
         policy: str = "fcfs",
@@ -39,18 +42,27 @@ class Fleet:
         if max_model_len > params.kv_tokens:
             raise ValueError(f"max_model_len {max_model_len} does not fit the KV cache of {params.kv_tokens} tokens")
         self.replicas: list[Replica] = []
-        self._count, self._host, self._port, self._control_port = replicas, host, port, control_port
+        self._count, self._host, self._port = replicas, host, port
+        self._control = Port(self._answer, control_port)
+        self._exporter = Port(self._export, gpu_port)
         self._settings = ReplicaSettings(
-            served=Served(models, max_model_len),
+            served=Served(models, max_model_len, adapters),
             params=params,
             policy=policy,
             speed=speed,
             api_key=api_key,
             idle_s=idle_s,
         )
-        self._control: asyncio.Server | None = None
-        self._controllers: set[Connection] = set()
-        self.control_url: str | None = None
+
+    @property
+    def control_url(self) -> str | None:
+        """Where it takes faults; `None` if that was not wanted."""
+        return self._control.url
+
+    @property
+    def gpu_url(self) -> str | None:
+        """Where its exporter has `/metrics`; `None` if that was not wanted."""
+        return self._exporter.url
 
     @property
     def urls(self) -> list[str]:
@@ -64,11 +76,12 @@ class Fleet:
         try:
             for index in range(self._count):
                 port = self._port + index if self._port else 0
-                self.replicas.append(Replica(self._settings, self._host, port))
+                first_gpu = index * self._settings.params.gpus
+                self.replicas.append(Replica(self._settings, self._host, port, first_gpu=first_gpu))
             for replica in self.replicas:
                 await replica.start()
-            if self._control_port is not None:
-                await self._start_control(self._control_port)
+            await self._control.start(self._host)
+            await self._exporter.start(self._host)
         except OSError:
             await self.stop()
             raise
@@ -77,10 +90,8 @@ class Fleet:
         """Everything is closed, streams by reset."""
         for replica in self.replicas:
             await replica.stop()
-        if self._control is not None:
-            self._control.close()
-        for connection in tuple(self._controllers):
-            connection.reset()
+        self._control.stop()
+        self._exporter.stop()
         # Closing connections end in callbacks of the loop's next round.
         await asyncio.sleep(0)
 
@@ -93,21 +104,9 @@ class Fleet:
     ) -> None:
         await self.stop()
 
-    # -- the control port: a handler of connections like a replica
+    # -- what the two ports answer
 
-    async def _start_control(self, port: int) -> None:
-        listener = socket.create_server((self._host, port))
-        self.control_url = f"http://{self._host}:{listener.getsockname()[1]}"
-        loop = asyncio.get_running_loop()
-        self._control = await loop.create_server(lambda: Connection(self, idle_s=60.0), sock=listener)
-
-    def opened(self, connection: Connection) -> None:
-        self._controllers.add(connection)
-
-    def closed(self, connection: Connection) -> None:
-        self._controllers.discard(connection)
-
-    def handle(self, connection: Connection, request: Request) -> None:
+    def _answer(self, connection: Connection, request: Request) -> None:
         """POST /emulator/faults with `"replica": index` (all, when absent), GET /emulator/state."""
         if (request.method, request.path) == ("GET", "/emulator/state"):
             connection.respond(200, msgspec.json.encode([replica.state() for replica in self.replicas]))
@@ -128,3 +127,13 @@ class Fleet:
         for replica in chosen:
             replica.command(fault)
         connection.respond(200, msgspec.json.encode({"fault": fault.fault, "replicas": len(chosen)}))
+
+    def _export(self, connection: Connection, request: Request) -> None:
+        """GET /metrics as dcgm-exporter has it, GET /health."""
+        if (request.method, request.path) == ("GET", "/metrics"):
+            looks = [look for replica in self.replicas for look in replica.look_at_gpus()]
+            connection.respond(200, dcgm.page(looks), dcgm.CONTENT_TYPE)
+        elif (request.method, request.path) == ("GET", "/health"):
+            connection.respond(200, b"OK", "text/plain")
+        else:
+            connection.respond(404, NOT_FOUND)

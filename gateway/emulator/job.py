@@ -49,8 +49,12 @@ class Job:
             self._tell(self.shape.opening())
         for index, answer in enumerate(self.shape.answers):
             prompt = self.shape.prompt_of(index)
-            hashes = tokens.blocks(prompt, block_tokens, f"{ask.model}\0{ask.salt}")
-            request = EngineRequest(self._id(index), hashes, len(prompt), len(answer.ids), ask.priority)
+            # The answer's blocks are cached too: the next turn's prompt begins with this prompt and this answer.
+            hashes = tokens.blocks((*prompt, *answer.ids), block_tokens, f"{ask.model}\0{ask.salt}")
+            full = len(prompt) // block_tokens
+            request = EngineRequest(
+                self._id(index), hashes[:full], len(prompt), len(answer.ids), ask.priority, hashes[full:]
+            )
             self._driver.submit(request, partial(self._progress, index))
 
     def _id(self, index: int) -> str:

@@ -25,14 +25,18 @@ from gateway.emulator.text import Answer, Limits, compose, write
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a replica serves: model names, the first is the default, and the longest context in tokens."""
+    """What a replica serves: model names, the first is the default, and the longest context in tokens.
+
+    `adapters`: LoRA adapters of the default model, as vLLM's `--lora-modules` name them.
+    """
 
     models: tuple[str, ...] = ("emulated",)
     max_model_len: int = 32768
+    adapters: tuple[str, ...] = ()
 
     def check(self, model: str | None) -> str:
         """The model to use; 404 when it is another's."""
-        if model is not None and model not in self.models:
+        if model is not None and model not in self.models and model not in self.adapters:
             raise unknown_model(model, self.models)
         return model or self.models[0]
 

@@ -12,6 +12,7 @@ from gateway.emulator import misbehave, routes
 from gateway.emulator.driver import Driver
 from gateway.emulator.engine import EngineModel, EngineParams
 from gateway.emulator.faults import AT_ONCE, IN_ANSWERS, Fault, FaultPlan
+from gateway.emulator.gpu import Gpu, GpuReadings
 from gateway.emulator.job import Job
 from gateway.emulator.metrics import Metrics
 from gateway.emulator.prompts import Served
@@ -40,8 +41,9 @@ class Replica:
     client left or a fault cut is aborted; one with a mistake in it is refused. Probes are in `paths_seen` only.
     """
 
-    def __init__(self, settings: ReplicaSettings, host: str, port: int) -> None:
+    def __init__(self, settings: ReplicaSettings, host: str, port: int, *, first_gpu: int = 0) -> None:
         self.settings = settings
+        self.gpus = [Gpu(first_gpu + i) for i in range(settings.params.gpus)]
         self.requests_seen = 0
         self.completed = 0
         self.aborted = 0
@@ -50,6 +52,7 @@ class Replica:
         self.paths_seen: Counter[str] = Counter()
         self.recent: deque[Request] = deque(maxlen=_RECENT)
         self.faults = FaultPlan()
+        self._slow = (1.0, 1.0)
         self.metrics = Metrics(settings.params, settings.served.models[0])
         self._connections: set[Connection] = set()
         self._waits: list[tuple[Callable[[Replica], bool], asyncio.Future[None]]] = []
@@ -111,7 +114,13 @@ class Replica:
         elif fault.fault == "recover":
             self._recover()
         elif fault.fault == "slow":
-            self.driver.engine.throttle(clock=fault.factor, memory=fault.memory)
+            self._slow = fault.speeds
+            self._pace()
+        elif fault.fault == "throttle":
+            self.gpus[0].throttle(fault.cause, *fault.speeds, *self._work())
+            self._pace()
+        elif fault.fault == "xid":
+            self.gpus[0].xid = fault.xid
         elif fault.fault == "freeze":
             self.driver.freeze()
         else:
@@ -127,13 +136,31 @@ class Replica:
 
     def _recover(self) -> None:
         self.faults.clear()
-        self.driver.engine.throttle()
+        self._slow = (1.0, 1.0)
+        for gpu in self.gpus:
+            gpu.recover(*self._work())
+        self._pace()
         self.driver.thaw()
         if self._accepting is None:
             self._die()
             self.driver.engine.reset_cache()
             self._socket.listen(2048)
             self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def _pace(self) -> None:
+        """Run as fast as the slowest GPU, or as `slow` says."""
+        speeds = [self._slow, *((gpu.clock, gpu.memory) for gpu in self.gpus)]
+        clocks, memories = zip(*speeds, strict=True)
+        self.driver.engine.throttle(clock=min(clocks), memory=min(memories))
+
+    def _work(self) -> tuple[float, float]:
+        """The time, and how much of it the engine was at work."""
+        now = self.driver.now()
+        return now, self.driver.engine.busy_s(now)
+
+    def look_at_gpus(self) -> list[tuple[int, GpuReadings]]:
+        """What an exporter reads of its GPUs, by their index."""
+        return [(gpu.index, gpu.look(*self._work())) for gpu in self.gpus]
 
     async def _serve(self) -> None:
         """Accept from a duplicate of the listening socket, so that closing it never gives the port away."""

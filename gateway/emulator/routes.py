@@ -79,18 +79,19 @@ def _models(replica: "Replica") -> dict[str, Any]:
     """As on a real one, `created` and the permission ids change at every call."""
     served = replica.settings.served
     now = int(time.time())
+    parents = dict.fromkeys(served.models) | dict.fromkeys(served.adapters, served.models[0])
     entries = [
         {
             "id": model,
             "object": "model",
             "created": now,
             "owned_by": "vllm",
-            "root": f"/models/{model}",
-            "parent": None,
+            "root": f"/{'adapters' if parent else 'models'}/{model}",
+            "parent": parent,
             "max_model_len": served.max_model_len,
             "permission": [{"id": f"modelperm-{uuid.uuid4().hex[:16]}", "object": "model_permission", "created": now}],
         }
-        for model in served.models
+        for model, parent in parents.items()
     ]
     return {"object": "list", "data": entries}
 

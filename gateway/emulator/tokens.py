@@ -47,7 +47,8 @@ BOS, SYSTEM, USER, ASSISTANT, TOOL, TURN_END, IMAGE, EOS = range(1000, 1008)
 MARKERS = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 _OFFSETS = {2: 1024, 3: 1024 + (1 << 16), 4: 1024 + (1 << 16) + (1 << 24)}
 VOCABULARY = _OFFSETS[4] + (1 << 32)
-_PIECE = re.compile(r"\.\n| ?\w+| ?[^\w\s]+|\s+")
+_PIECE = re.compile(r"\.\n|[,.:;]| [—☃∑]|[\U0001F000-\U0001FFFF]| ?\w+| ?[^\w\s]+|\s+")
+# First what an answer is made of, each for itself: an answer's text has the answer's ids again in the next turn.
 _WORD_IDS = {word: FIRST_WORD + index for index, word in enumerate(WORDS)}
 
 
@@ -73,6 +74,8 @@ def _encode_piece(piece: str) -> tuple[int, ...]:
     if piece in _WORD_IDS:
         return (_WORD_IDS[piece],)
     raw = piece.encode("utf-8", "replace")
+    if raw.startswith(b"\xf0\x9f") and len(raw) == 4:
+        return (pack(raw[:2]), pack(raw[2:]))  # an emoji is two ids, as it is in an answer
     return tuple(pack(raw[at : at + 4]) for at in range(0, len(raw), 4))
 
 

@@ -25,6 +25,11 @@ class AccessLog:
         else:
             self._lines.append(self._encode(record))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to flush."""
+        return bool(self._lines)
+
     def flush(self) -> None:
         """Write what has been collected; safe to call from another thread than `add`."""
         # The list stays the same one: `add` may be about to append to it. Each step here is atomic.

@@ -1,16 +1,19 @@
 """Every Prometheus series of the gateway, by the names of docs/metrics.md; children are kept, `labels()` is slow."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
 from gateway.observability.loop_series import LoopCounter, LoopHistogram
+from gateway.observability.vitals import Vitals
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
 _TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
@@ -20,9 +23,16 @@ _STAGE_BUCKETS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.00
 
 
 class Metrics:
-    """The series that requests feed, plus the gauges that are read off the books and the board at each scrape."""
+    """The series that requests feed, plus the gauges read off the books, the board and the index at each scrape."""
 
-    def __init__(self, registry: CollectorRegistry, board: Board, books: Books) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        board: Board,
+        books: Books,
+        index: PrefixIndex,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         def counter(name: str, text: str, *labels: str) -> LoopCounter:
             series = LoopCounter(name, text, labels)
             registry.register(series)
@@ -73,8 +83,11 @@ class Metrics:
             "Prefill given away by not choosing the replica with the longest match.",
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
+        self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
-        registry.register(_Gauges(board, books))
+        self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")
+        registry.register(_Gauges(board, books, index))
+        registry.register(Vitals(board, now))
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -82,9 +95,10 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, board: Board, books: Books) -> None:
+    def __init__(self, board: Board, books: Books, index: PrefixIndex) -> None:
         self._board = board
         self._books = books
+        self._index = index
 
     def collect(self) -> Iterable[Metric]:
         in_flight = GaugeMetricFamily(
@@ -93,8 +107,12 @@ class _Gauges(Collector):
         states = GaugeMetricFamily(
             "gateway_replica_state", "1 for the state that a replica is in.", labels=["replica", "state"]
         )
+        blocks = GaugeMetricFamily(
+            "gateway_prefix_index_blocks", "Prompt blocks that a replica is believed to hold.", labels=["replica"]
+        )
         for view in self._board.current.replicas:
+            blocks.add_metric([view.id], self._index.blocks(view.id))
             in_flight.add_metric([view.id], self._books[view.id].in_flight)
             for state in ReplicaState:
                 states.add_metric([view.id, state.value], float(view.state is state))
-        return (in_flight, states)
+        return (in_flight, states, blocks)

@@ -51,8 +51,10 @@ class Recent:
         end = (self._now(), record.ttft_s, record.tpot_s, record.completion_tokens or 0)
         # 499 is the client's own doing, and a 4xx the client's mistake.
         failed = record.status >= 500
-        for name in {None, record.replica}:
-            account = self._accounts.setdefault(name, Account())
+        for name in (None,) if record.replica is None else (None, record.replica):
+            account = self._accounts.get(name)
+            if account is None:
+                account = self._accounts[name] = Account()
             account.requests += 1
             account.failures += failed
             account.ends.append(end)

@@ -1,23 +1,28 @@
 """One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
 
 import asyncio
+import logging
 from math import inf
 
 from gateway.core.affinity import Match
 from gateway.core.books import Entry
 from gateway.core.endpoints import Endpoint
-from gateway.core.events import Usage
-from gateway.core.request import RequestFacts, parse
+from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
+from gateway.core.slowdown import Stride
 from gateway.core.timeline import Timeline
-from gateway.core.types import OutcomeReading, Replica
+from gateway.core.types import Replica
 from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
-from gateway.observability.records import RequestRecord
+from gateway.serving.account import account
 from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
+from gateway.serving.route import Route
 from gateway.serving.upstream import UpstreamConnection
+from gateway.serving.witness import BUSY, Witness, dial_reason
+
+logger = logging.getLogger(__name__)
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
@@ -29,20 +34,22 @@ class Exchange:
     """Owns a request from its last body byte to `_settle`, which counts exactly once, whatever comes first."""
 
     __slots__ = (
-        "_attempts",
         "_class",
         "_client",
-        "_decision",
         "_desk",
         "_endpoint",
         "_entry",
         "_facts",
         "_head",
         "_reply",
+        "_route",
+        "_score",
         "_series",
         "_settled",
+        "_stride",
         "_timeline",
         "_upstream",
+        "_witness",
     )
 
     def __init__(self, desk: Desk, client: Client, endpoint: Endpoint, head: RequestHead, request_id: str) -> None:
@@ -53,12 +60,14 @@ class Exchange:
         self._class = head.class_ if head.class_ in desk.limits.classes else "standard"
         self._reply = Reply(client, head, request_id)
         self._facts: RequestFacts | None = None
-        self._decision: Decision | None = None
-        self._attempts = 0
+        self._route: Route | None = None
         self._entry: Entry | None = None
+        self._stride: Stride | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
+        self._score = b""
         self._settled = False
+        self._witness = Witness(desk.board, desk.hot, desk.clock)
 
     # parse, decide
 
@@ -70,22 +79,21 @@ class Exchange:
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
-            self._facts = facts = self._parse(body)
+            self._facts = facts = desk.parse(self._endpoint, self._head.content_type, body, self._head.session)
             match = desk.index.match(facts.blocks)
-            self._decision = decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
+            decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
+            if self._head.explains:
+                self._score = desk.explain(facts, match).header()
         except GatewayError as error:
             self._refuse(error)
             return
+        self._route = Route(decision, desk.limits.max_attempts)
         desk.policy.record(facts, decision.ranked[0].id)
         self._tell(facts, decision, match)
         self._timeline.dispatched_at = now = desk.clock.monotonic()
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
         self._try_next(match)
-
-    def _parse(self, body: bytes) -> RequestFacts:
-        head, learned = self._head, self._desk.ratios.bytes_per_token
-        return parse(self._endpoint, head.content_type, body, session=head.session, bytes_per_token=learned)
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
         ledger = self._desk.ledger
@@ -97,12 +105,12 @@ class Exchange:
     # send
 
     def _try_next(self, match: Match) -> None:
-        assert self._decision is not None
+        assert self._route is not None
         assert self._facts is not None
-        replica = self._decision.ranked[self._attempts]
-        self._attempts += 1
+        replica = self._route.next()
         desk, facts = self._desk, self._facts
         work = facts.uncached_tokens(match.depth(replica.id))
+        self._stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
         self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
         desk.index.record(replica.id, facts.blocks)
         connection = desk.pool.take(replica)
@@ -125,10 +133,15 @@ class Exchange:
             self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
             return
         except OSError as error:
-            if isinstance(error, ConnectionRefusedError):
+            reason = dial_reason(error)
+            if reason == "refused":
                 desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
             why = error.strerror or str(error)
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), "connect")
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), reason)
+            return
+        except Exception as error:  # nothing else would tell the client, and no deadline runs meanwhile
+            logger.exception("dialling %s failed in a way that was not foreseen", replica.id)
+            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {error}"), "connect")
             return
         desk.ledger.stage("connect", desk.clock.monotonic() - dialled_at)
         if self._settled:  # the client has left meanwhile: the connection is good for another
@@ -179,7 +192,7 @@ class Exchange:
         if first and not data and not complete:
             return  # the head waits for the body's first byte: until then another replica can still answer
         if first:
-            reply.begin(self._gateway_lines())
+            reply.begin(self._gateway_lines)
         reply.pass_on(data, ended=complete)
         now = desk.clock.monotonic()
         if first:
@@ -192,10 +205,10 @@ class Exchange:
         """The answer says of itself that it has failed; `data` is what the client may see of it."""
         reply = self._reply
         if not reply.begun:
-            if not reply.refused and (self._may_retry() or not data):
+            if not reply.refused and (self._may_retry or not data):
                 self._give_up(upstream, why, "stream")
                 return
-            reply.begin(self._gateway_lines())
+            reply.begin(self._gateway_lines)
         reply.pass_on(data)
         self._mark(self._desk.clock.monotonic())
         upstream.abort()
@@ -206,10 +219,11 @@ class Exchange:
         assert upstream.head is not None
         assert self._facts is not None
         self.stirred()
-        if upstream.head.status >= 500 and self._may_retry():
-            self._give_up(upstream, f"answered {upstream.head.status}", "status")
+        if (status := upstream.head.status) >= 500 and self._may_retry:
+            self._give_up(upstream, f"answered {status}", "busy" if status == BUSY else "status")
             return False
         self._reply.prepare(self._facts, upstream.head)
+        self._witness.answers(upstream.replica.id, status, self._facts)
         self._series = self._desk.ledger.series(self._facts.model, upstream.replica.id, self._class, "default")
         return True
 
@@ -221,10 +235,16 @@ class Exchange:
             assert self._entry is not None
             assert self._series is not None
             gap = self._timeline.output(now) if relay is not None else None
+            assert self._stride is not None
             if gap is None:
                 self._entry.first_token()
+                self._witness.output(now)
+                if relay is not None:
+                    self._stride.first_token(now)
             else:
                 self._series.itl.observe(gap)
+                if now >= self._stride.pace.next_at:
+                    self._stride.pace.gap(gap, now)
             self._client.deadline = now + limits.idle_timeout_s
         elif self._timeline.first_output_at is not None:
             self._client.deadline = now + limits.idle_timeout_s
@@ -270,7 +290,7 @@ class Exchange:
             self._client.cut()
             return
         where = "between two chunks" if self._reply.begun else "for the first byte of its answer"
-        self._attempt_failed(ReplicaTimeout(f"replica {self._tried()[-1].id} took too long {where}"), "timeout")
+        self._attempt_failed(ReplicaTimeout(f"replica {self._tried.id} took too long {where}"), "timeout")
 
     def _give_up(self, upstream: UpstreamConnection, why: str, reason: str) -> None:
         self._upstream = None
@@ -282,12 +302,12 @@ class Exchange:
             return
         assert self._entry is not None
         self._entry.close()
-        if reason in ("connect", "broken"):
-            reading = OutcomeReading(self._tried()[-1].id, reachable=False)
-            self._desk.board.fold(reading, self._desk.clock.monotonic())
+        assert self._route is not None
+        self._witness.failed(self._tried.id, reason)
+        self._route.narrow(self._desk.board.current)
         if self._reply.begun:
             self._break_off(error)
-        elif self._may_retry():
+        elif self._may_retry:
             self._reply.forget()
             self._desk.ledger.retried(reason)
             assert self._facts is not None
@@ -295,9 +315,18 @@ class Exchange:
         else:
             self._refuse(error)
 
+    @property
     def _may_retry(self) -> bool:
-        assert self._decision is not None
-        return self._attempts < min(self._desk.limits.max_attempts, len(self._decision.ranked))
+        return self._route is not None and self._route.more
+
+    @property
+    def _tried(self) -> Replica:
+        assert self._route is not None
+        return self._route.current
+
+    @property
+    def _gateway_lines(self) -> bytes:
+        return self._route.lines + self._score if self._route is not None else b""
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         self._upstream = None
@@ -308,7 +337,7 @@ class Exchange:
         self._reply.finish()
 
     def _refuse(self, error: GatewayError) -> None:
-        self._reply.refuse(error, self._gateway_lines())
+        self._reply.refuse(error, self._gateway_lines)
         self._settle(error.status, error.message)
         self._reply.finish()
 
@@ -353,55 +382,18 @@ class Exchange:
             self._entry.close()
         desk = self._desk
         self._timeline.ended_at = desk.clock.monotonic()
-        record = self._record(status, error, disconnected)
+        record = account(
+            self._timeline,
+            self._facts,
+            self._route,
+            self._reply,
+            time=desk.clock.wall(),
+            path=self._endpoint.path,
+            class_=self._class,
+            status=status,
+            error=error,
+            disconnected=disconnected,
+        )
         if self._facts is not None and record.prompt_tokens:
             desk.ratios.learn(self._facts.model, self._facts.prompt_bytes, record.prompt_tokens)
         desk.ledger.settle(record)
-
-    def _record(self, status: int, error: str | None, disconnected: str | None) -> RequestRecord:
-        timeline = self._timeline
-        usage = self._reply.usage() or _UNKNOWN
-        facts = self._facts
-        tried = self._tried()
-        return RequestRecord(
-            time=self._desk.clock.wall(),
-            request_id=self._reply.request_id,
-            path=self._endpoint.path,
-            class_=self._class,
-            # A name that no replica serves never becomes a label.
-            model=facts.model if facts and tried else None,
-            replica=tried[-1].id if tried else None,
-            replicas=tuple(replica.id for replica in tried),
-            reason=self._reason() if tried else None,
-            attempts=self._attempts,
-            status=status,
-            error=error,
-            stream=facts.stream if facts else False,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            queue_s=timeline.queue_s,
-            ttft_s=timeline.ttft_s,
-            tpot_s=timeline.tpot_s(usage.completion_tokens),
-            duration_s=timeline.duration_s,
-            bytes=self._reply.bytes,
-            disconnected=disconnected,
-        )
-
-    def _tried(self) -> tuple[Replica, ...]:
-        return self._decision.ranked[: self._attempts] if self._decision is not None else ()
-
-    def _reason(self) -> str:
-        assert self._decision is not None
-        return self._decision.reason if self._attempts == 1 else "failover"
-
-    def _gateway_lines(self) -> bytes:
-        """The response headers that tell who answered, and why it was asked."""
-        tried = self._tried()
-        if not tried:
-            return b""
-        attempts = f"x-gateway-attempts: {self._attempts}\r\n" if self._attempts > 1 else ""
-        return f"x-gateway-replica: {tried[-1].id}\r\nx-gateway-reason: {self._reason()}\r\n{attempts}".encode()
-
-
-_UNKNOWN = Usage()

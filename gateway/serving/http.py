@@ -25,6 +25,7 @@ _NEVER_FORWARDED = frozenset(
         b"x-request-id",
     )
 )  # fmt: skip
+_READ = _NEVER_FORWARDED | {b"content-type", b"x-session-id"}
 _MAX_REQUEST_ID = 128
 
 
@@ -38,6 +39,7 @@ class RequestHead:
         "content_length",
         "content_type",
         "continues",
+        "explains",
         "http10",
         "keep_alive",
         "lines",
@@ -61,6 +63,7 @@ class RequestHead:
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
+        self.explains = False
 
     @property
     def path(self) -> bytes:
@@ -73,17 +76,17 @@ class RequestHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
-        if key in _NEVER_FORWARDED:
+        if key in _READ:
             self._note(key, value)
+            if key in _NEVER_FORWARDED:
+                return
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
-        else:
-            if key == b"content-type":
-                self.content_type = value
-            elif key == b"x-session-id":
-                self.session = value.decode("latin-1")
-            self.lines.append(b"%b: %b\r\n" % (name, value))
+            elif key == b"x-gateway-explain":
+                self.explains = value.strip() == b"1"
+            return
+        self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def _note(self, key: bytes, value: bytes) -> None:
         if key == b"content-length":
@@ -98,6 +101,10 @@ class RequestHead:
             self.continues = True
         elif key == b"x-request-id" and len(value) <= _MAX_REQUEST_ID and value.isascii():
             self.request_id = value.decode()
+        elif key == b"content-type":
+            self.content_type = value
+        elif key == b"x-session-id":
+            self.session = value.decode("latin-1")
         elif key == b"connection":
             self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 

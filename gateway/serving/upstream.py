@@ -98,10 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
     def take(self) -> bytes:
         """The body's bytes that came since the last call, without transfer framing."""
         pieces = self._pieces
-        if len(pieces) == 1:
-            data = pieces[0]
-        else:
-            data = b"".join(pieces)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         return data
 
@@ -217,7 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
 class _Address:
     """Where a replica listens, and what every request to it carries."""
 
-    __slots__ = ("free", "host", "lines", "port", "tls")
+    __slots__ = ("free", "host", "lines", "port", "secure")
 
     def __init__(self, replica: Replica) -> None:
         parts = urlsplit(replica.url)
@@ -225,15 +222,16 @@ class _Address:
         self.lines = f"host: {parts.netloc}\r\n{key}".encode()
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.secure = parts.scheme == "https"
         self.free: list[UpstreamConnection] = []
 
 
 class Pool:
-    """Connections to all replicas. `take` is immediate; `dial` is for when it has none."""
+    """Connections to all replicas. `take` is immediate; `dial` is for when it has none. `tls`: whom to trust."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tls: ssl.SSLContext | None = None) -> None:
         self._clock = clock
+        self._tls = tls
         self._addresses: dict[ReplicaId, _Address] = {}
         self._dials: set[asyncio.Task[None]] = set()
 
@@ -252,8 +250,9 @@ class Pool:
     async def dial(self, replica: Replica) -> UpstreamConnection:
         """A new connection. Raises `OSError`. Event loops set TCP_NODELAY on what they open."""
         address = self._address(replica)
+        tls = (self._tls or True) if address.secure else None
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: UpstreamConnection(self, replica), address.host, address.port, ssl=address.tls
+            lambda: UpstreamConnection(self, replica), address.host, address.port, ssl=tls
         )
         return connection
 

@@ -32,6 +32,16 @@ def parse_models(body: bytes) -> frozenset[str] | None:
     return None if entries and not names else names
 
 
+def parse_parents(body: bytes) -> tuple[tuple[str, str], ...]:
+    """(adapter, its base) for each model of such a list that has a `parent`, as vLLM's LoRA adapters have."""
+    pairs = set()
+    for entry in _decoder.decode(body).data:
+        match entry:
+            case {"id": str(name), "parent": str(parent)} if name and parent:
+                pairs.add((name, parent))
+    return tuple(sorted(pairs))
+
+
 def _name(entry: object) -> str | None:
     match entry:
         case {"id": str(name)} if name:
@@ -61,7 +71,7 @@ class ModelsReader:
         models = parse_models(body)
         if models is None:
             raise NoAnswer("its answer is no list of models")
-        return ModelsReading(replica.id, models)
+        return ModelsReading(replica.id, models, parse_parents(body))
 
     async def _body(self, replica: Replica) -> bytes:
         headers = {"authorization": f"Bearer {replica.api_key}"} if replica.api_key else {}

@@ -9,15 +9,17 @@ import anyio
 from tenacity import AsyncRetrying, retry_if_result, wait_exponential
 
 from gateway.clock import Clock
-from gateway.core.fleet import FALL, Board
-from gateway.core.types import Reading, Replica, ReplicaId, ReplicaState
+from gateway.core.fleet import Board
+from gateway.core.types import Reading, Replica, ReplicaId, ReplicaState, ReplicaView
 
 log = logging.getLogger("gateway.telemetry")
 
 FIRST_RETRY_S = 0.25
 """The first wait after a failure; each further one is twice as long, so that three failures take under a second."""
 
-MAX_BACK_OFF_S = 10.0
+MAX_BACK_OFF = 5
+"""Intervals between two looks at a replica that does not answer, at most: rarely enough for one that is gone for good,
+and soon enough for one that comes back."""
 
 JITTER_RATIO = 0.1
 """Waits differ by up to this share, so that replicas and gateways do not fall into step."""
@@ -54,7 +56,6 @@ class Poller:
         unknown: Callable[[ReplicaId], Reading],
         *,
         interval_s: float,
-        fall: int = FALL,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -63,7 +64,6 @@ class Poller:
         self._ask = ask
         self._unknown = unknown
         self._interval_s = interval_s
-        self._fall = fall
         self._sleep = sleep
         self._rand = rand
         self._watched: set[Replica] = set()
@@ -87,13 +87,13 @@ class Poller:
         """Ask one replica until it has left the board."""
         watch = _Watch(replica)
         ask_again = AsyncRetrying(
-            wait=wait_exponential(multiplier=min(self._interval_s, FIRST_RETRY_S), max=MAX_BACK_OFF_S),
+            wait=wait_exponential(multiplier=min(self._interval_s, FIRST_RETRY_S), max=MAX_BACK_OFF * self._interval_s),
             retry=retry_if_result(lambda settled: not settled),
             sleep=self._pause,
         )
         while self._listed(replica):
             await ask_again(self._look, watch)
-            await self._pause(self._interval_s)
+            await self._pause(min(self._interval_s, FIRST_RETRY_S) if self._rising(replica) else self._interval_s)
         self._watched.discard(replica)
 
     async def _look(self, watch: _Watch) -> bool:
@@ -101,7 +101,7 @@ class Poller:
         reading, why = await self._read(watch)
         if not self._listed(watch.replica):
             return True
-        self._board.fold(reading, self._clock.monotonic(), fall=self._fall)
+        self._board.fold(reading, self._clock.monotonic())
         self._tell(watch, why)
         return why is None
 
@@ -122,15 +122,30 @@ class Poller:
 
     def _tell(self, watch: _Watch, why: str | None) -> None:
         """Log the replica's state if it is not the one that was logged last."""
-        state = next(view.state for view in self._board.current.replicas if view.replica == watch.replica)
-        if state is watch.told:
+        view = next(view for view in self._board.current.replicas if view.replica == watch.replica)
+        if view.state is watch.told:
             return
-        watch.told = state
-        level = logging.WARNING if why else logging.INFO
-        log.log(level, "replica %s (%s) is %s: %s", watch.replica.id, watch.replica.url, state, why or "it answers")
+        watch.told = view.state
+        level = logging.WARNING if why or view.state is ReplicaState.EJECTED else logging.INFO
+        log.log(
+            level, "replica %s (%s) is %s: %s", watch.replica.id, watch.replica.url, view.state, why or _words(view)
+        )
+
+    def _rising(self, replica: Replica) -> bool:
+        """Whether it begins to answer again, which is to be confirmed soon."""
+        return any(view.condition.successes for view in self._board.current.replicas if view.replica == replica)
 
     async def _pause(self, seconds: float) -> None:
         await self._sleep(seconds * (1 + JITTER_RATIO * (2 * self._rand() - 1)))
 
     def _listed(self, replica: Replica) -> bool:
         return any(view.replica == replica for view in self._board.current.replicas)
+
+
+def _words(view: ReplicaView) -> str:
+    """Why a replica that answers its probes is in its state."""
+    if view.state is not ReplicaState.EJECTED:
+        return "it answers"
+    if view.condition.gpu_lost:
+        return "it answers, but has lost a GPU"
+    return "it answers, but requests failed there"

@@ -9,7 +9,7 @@ import pytest
 from gateway.api import admin_app, public_app
 from gateway.core.fleet import Board
 from gateway.core.types import ReplicaState
-from tests.api.fakes import board_of, dashboard, row, view
+from tests.api.fakes import board_of, dashboard, explanation, row, view
 from tests.api.server import served
 
 
@@ -52,6 +52,8 @@ def admin() -> Iterator[httpx.Client]:
         render_metrics=lambda: b"gateway_up 1\n",
         state=lambda: dashboard(row("r0", in_flight=3), row("r1")),
         config=lambda: {"admin": {"token": "***"}},
+        explain=explanation,
+        max_body_bytes=1000,
         token=None,
     )
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:

@@ -1,8 +1,10 @@
 """A fleet and a dashboard's figures, as a test wants them."""
 
 from gateway.api.dashboard import DashboardState, ReplicaRow
+from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.errors import BadRequest
 
 
 def view(name: str, state: ReplicaState, models: set[str] | None, seen_at: float | None = 1.0) -> ReplicaView:
@@ -24,3 +26,11 @@ def dashboard(*rows: ReplicaRow, **more: object) -> DashboardState:
     fields: dict[str, object] = dict.fromkeys(DashboardState.__struct_fields__)
     told = {"version": "1.2.3", "policy": "prefix", "uptime_s": 5.0, "draining": False, "replicas": list(rows)}
     return DashboardState(**(fields | told | more))
+
+
+def explanation(asked: Asked) -> Explanation:
+    """One that repeats what was asked; an empty body is refused."""
+    if not asked.body:
+        raise BadRequest("no body")
+    said = f"{asked.path} {asked.content_type.decode()} {asked.session} {len(asked.body)}"
+    return Explanation(asked.path or "", None, "prefix", "tokens", "load", 0, 0, 0, said, (), ())

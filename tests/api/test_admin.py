@@ -6,11 +6,24 @@ import re
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from gateway.api import admin_app
-from tests.api.fakes import dashboard, row
+from tests.api.fakes import dashboard, explanation, row
 from tests.api.server import served
 from tests.api.shapes import assert_openai_error
+
+
+def app_with(token: str) -> ASGIApp:
+    return admin_app(
+        render_metrics=lambda: b"",
+        state=lambda: dashboard(row()),
+        config=dict,
+        explain=explanation,
+        max_body_bytes=1000,
+        token=token,
+    )
+
 
 PATHS = ["/metrics", "/dashboard", "/dashboard/state.json", "/admin/replicas", "/admin/config"]
 
@@ -61,6 +74,27 @@ def test_methods(admin: httpx.Client, path: str) -> None:
     assert_openai_error(admin.post(path), 405, "method_not_allowed")
 
 
+def test_an_explanation(admin: httpx.Client) -> None:
+    """Of the body, the path in the query and the headers that a decision heeds; as JSON that nobody keeps."""
+    response = admin.post(
+        "/admin/explain?path=/v1/messages",
+        content=b'{"messages":[]}',
+        headers={"content-type": "application/json", "x-session-id": "s1"},
+    )
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["summary"] == "/v1/messages application/json s1 15"
+    assert admin.post("/admin/explain", content=b"x").json()["summary"] == "None application/json None 1"
+
+
+def test_an_explanation_is_asked_for_by_post_and_of_a_body_in_bounds(admin: httpx.Client) -> None:
+    """Other methods are refused; so is a body that the public port would not take, and one that is wrong."""
+    assert admin.options("/admin/explain").headers["allow"] == "POST, OPTIONS"
+    assert_openai_error(admin.get("/admin/explain"), 405, "method_not_allowed")
+    assert_openai_error(admin.post("/admin/explain", content=b"x" * 1001), 413, "body_too_large")
+    assert_openai_error(admin.post("/admin/explain", content=b""), 400, None)
+
+
 def test_root_leads_to_the_dashboard_and_the_rest_to_nothing(admin: httpx.Client) -> None:
     """The query, which may hold the token, is kept."""
     assert admin.get("/?token=a%26b").headers["location"] == "/dashboard?token=a%26b"
@@ -70,12 +104,13 @@ def test_root_leads_to_the_dashboard_and_the_rest_to_nothing(admin: httpx.Client
 @pytest.mark.parametrize("token", ["t0ken", "schlüssel & co"])
 def test_with_a_token_every_path_asks_for_it(token: str) -> None:
     """By header everywhere, in the address only where a person opens a page; a part of it does not do."""
-    app = admin_app(render_metrics=lambda: b"", state=lambda: dashboard(row()), config=dict, token=token)
+    app = app_with(token)
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:
         for path in [*PATHS, "/", "/nope"]:
             refused = http.get(path)
             assert_openai_error(refused, 401, "invalid_api_key")
             assert refused.headers["www-authenticate"] == "Bearer"
+        assert_openai_error(http.post("/admin/explain", json={}), 401, "invalid_api_key")
         for value in (token, f"Basic {token}", f"Bearer {token}x", f"Bearer {token[:-1]}", "Bearer"):
             assert http.get("/metrics", headers={"authorization": value.encode()}).status_code == 401
         for scheme in ("Bearer", "bearer"):
@@ -89,7 +124,7 @@ def test_with_a_token_every_path_asks_for_it(token: str) -> None:
 
 def test_an_empty_token_lets_nobody_in() -> None:
     """It comes from a variable that is set to nothing, and must not open the port."""
-    app = admin_app(render_metrics=lambda: b"", state=lambda: dashboard(row()), config=dict, token="")
+    app = app_with("")
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:
         assert http.get("/metrics").status_code == 401
         assert http.get("/dashboard", params={"token": ""}).status_code == 401

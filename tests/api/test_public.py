@@ -1,11 +1,16 @@
 """The public port's cold paths, as a client on a socket sees them."""
 
+import dataclasses
+
+import httpx
 import pytest
 
+from gateway.api import public_app
 from gateway.core.endpoints import RELAYED
 from gateway.core.types import FleetSnapshot, ReplicaState
 from tests.api.conftest import Public
-from tests.api.fakes import view
+from tests.api.fakes import board_of, view
+from tests.api.server import served
 from tests.api.shapes import assert_openai_error
 
 PATHS = ["/", "/healthz", "/readyz", "/v1/models", "/v1/models/m"]
@@ -19,9 +24,22 @@ def test_the_models_are_the_union_of_the_fleet(public: Public) -> None:
     assert body["object"] == "list"
     assert [model["id"] for model in body["data"]] == ["a", "m", "org/lora"]
     for model in body["data"]:
-        assert set(model) == {"id", "object", "created", "owned_by"}
+        assert set(model) == {"id", "object", "created", "owned_by", "root", "parent"}
+        assert (model["root"], model["parent"]) == (model["id"], None)
         assert (model["object"], model["owned_by"], type(model["created"])) == ("model", "vllm-gateway", int)
     assert public.http.get("/v1/models").content == response.content
+
+
+def test_aliases_are_models_while_what_they_stand_for_is_served() -> None:
+    """With the served name as `root`; an alias of nothing would only end in a 404. An alias may hide a served name."""
+    board = board_of(dataclasses.replace(view("r0", ReplicaState.READY, {"m", "n"}), parents=(("m", "base"),)))
+    app = public_app(board, lambda: False, aliases={"gpt-4": "m", "org/x": "m", "none": "nothing", "n": "m"})
+    with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:
+        models = http.get("/v1/models").json()["data"]
+        assert {model["id"]: model["root"] for model in models} == {"gpt-4": "m", "m": "m", "n": "m", "org/x": "m"}
+        assert {model["parent"] for model in models} == {"base"}
+        assert http.get("/v1/models/org/x").json() == next(model for model in models if model["id"] == "org/x")
+        assert http.get("/v1/models/none").status_code == 404
 
 
 def test_a_fleet_that_never_answered_has_an_empty_list(public: Public) -> None:
@@ -57,14 +75,14 @@ def test_alive_even_without_a_fleet(public: Public) -> None:
         (ReplicaState.SUSPECT, 1.0, 200),
         (ReplicaState.SUSPECT, None, 503),
         (ReplicaState.EJECTED, 1.0, 503),
-        (ReplicaState.WARMING, 1.0, 503),
+        (ReplicaState.WARMING, 1.0, 200),
         (ReplicaState.DRAINING, 1.0, 503),
     ],
 )
 def test_ready_while_a_replica_can_take_traffic(
     public: Public, state: ReplicaState, seen_at: float | None, status: int
 ) -> None:
-    """One refused connection must not take the gateway out; a replica that never answered does not put it in."""
+    """One reset connection must not take the gateway out; a replica that never answered does not put it in."""
     public.board.publish(FleetSnapshot((view("r0", state, {"m"}, seen_at),)))
     response = public.http.get("/readyz")
     assert response.status_code == status

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.api import admin_app
 from gateway.api.dashboard import DashboardState
-from tests.api.fakes import dashboard, row
+from gateway.api.vitals import EngineRow, SlowdownRow
+from tests.api.fakes import dashboard, explanation, row
 from tests.api.server import served
 from tests.browser.conftest import Render
 from tests.browser.page import Element, cells, parse
@@ -16,7 +17,9 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">&amp;'"
 
 
 def opened(render: Render, state: Callable[[], DashboardState], token: str | None = None, query: str = "") -> Element:
-    app = admin_app(render_metrics=lambda: b"", state=state, config=dict, token=token)
+    app = admin_app(
+        render_metrics=lambda: b"", state=state, config=dict, explain=explanation, max_body_bytes=1000, token=token
+    )
     with served(app) as url:
         return parse(render(f"{url}/dashboard{query}"))
 
@@ -38,6 +41,20 @@ def test_known_figures_are_shown_with_their_units(render: Render) -> None:
     assert page.by_id("contact").text == "live"
     assert page.by_id("summary").text == "1 of 1 ready"
     assert "hidden" in page.by_id("lost").attributes
+
+
+def test_pressure_and_slow_down(render: Render) -> None:
+    """How full its KV cache is, in a word if it is short; how much slower than nominal it works."""
+    hot = row(
+        "r0",
+        engine=EngineRow(age_s=0.1, kv_usage_ratio=0.931, kv_pressure="preempting"),
+        slowdown=SlowdownRow(gpu=2.0, learned=None, used=2.0),
+        gpus=[],
+    )
+    well = row("r1", engine=EngineRow(age_s=9.0), slowdown=SlowdownRow(gpu=None, learned=1.0, used=1.0), gpus=[])
+    first, second = cells(opened(render, lambda: dashboard(hot, well)))
+    assert (first["KV cache"], first["Slow-down"]) == ("93% preempting", "2.0×")
+    assert (second["KV cache"], second["Slow-down"]) == ("–", "1.0×")
 
 
 def test_unknown_is_a_dash_everywhere(render: Render) -> None:

@@ -72,10 +72,10 @@ def test_a_wrong_config_is_2_with_all_errors(tmp_path: Path, capsys: pytest.Capt
 
 def test_offline_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A right config is 0, whether or not its replicas live; what has no effect is noted."""
-    file = write(tmp_path, "url: 'http://127.0.0.1:1', gpus: ['n:0']")
+    file = write(tmp_path, "url: 'http://127.0.0.1:1', cost_per_hour: 4")
     assert main(["check", "-c", file, "--offline"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "note: replicas.gpus has no effect in this version",
+        "note: replicas.cost_per_hour has no effect in this version",
         "The config is right. Replicas: 1; none was asked.",
     ]
 
@@ -107,8 +107,23 @@ def test_json(tmp_path: Path, replica: Replicas, capsys: pytest.CaptureFixture[s
         "replicas": [
             {"name": "a", "url": url, "state": "ok", "models": ["m1", "m2"], "version": "0.9", "problem": None}
         ],
+        "unserved_aliases": {},
+        "gpu_sources": [],
+        "gpus": [],
         "not_effective": [],
     }
+
+
+def test_an_alias_of_nothing(tmp_path: Path, replica: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named in the table and in JSON, and it makes the check 1; one that is served, or cannot be told, does not."""
+    file = Path(write(tmp_path, f"url: '{replica(GOOD)}'"))
+    file.write_text(file.read_text() + "models: {aliases: {small: m1, large: m9}}\n")
+    assert main(["check", "-c", str(file)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "models.aliases.large: no replica that answers serves m9"
+    assert main(["check", "-c", str(file), "--format", "json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["ok"], answer["unserved_aliases"]) == (False, {"large": "m9"})
+    assert main(["check", "-c", str(file), "--offline"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,12 @@ def lines_until_ready(started: subprocess.Popen[str]) -> list[str]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_it_serves_and_ends_on_a_signal(number: signal.Signals, code: int) -> None:
-    """One URL a replica, then the control port, then `ready`; SIGTERM ends it with 0, SIGINT with 130."""
-    with process([*COMMAND, "--replicas", "3", "--control-port", "0"]) as started:
-        *urls, control = lines_until_ready(started)
+    """One URL a replica, then the control port, the exporter, `ready`; SIGTERM ends it with 0, SIGINT with 130."""
+    with process([*COMMAND, "--replicas", "3", "--control-port", "0", "--gpu-port", "0"]) as started:
+        *urls, control, gpus = lines_until_ready(started)
         assert len(urls) == 3
+        with urllib.request.urlopen(gpus.removeprefix("gpus ") + "/metrics") as answer:
+            assert answer.read().count(b"DCGM_FI_DEV_SM_CLOCK{") == 3
         assert control.startswith("control http://127.0.0.1:")
         for url in urls:
             with urllib.request.urlopen(url + "/health") as answer:

@@ -33,6 +33,8 @@ def test_the_line_to_paste_gives_a_streamed_completion() -> None:
     """Without a config: an emulated fleet, the API's and the dashboard's URL, and a curl line that works."""
     with serving() as gateway:
         assert "no replicas are configured: serving an embedded fleet of 4 emulated ones\n" in gateway.command.said
+        (gpus,) = [line.split()[1] for line in gateway.command.said if line.startswith("GPUs ")]
+        assert httpx.get(gpus, trust_env=False).text.count("DCGM_FI_DEV_SM_CLOCK{") == 4
         assert httpx.get(gateway.dashboard_url, trust_env=False).status_code == 200
         program, flag, url, header_flag, header, data_flag, body = gateway.curl
         assert (program, flag, header_flag, data_flag) == ("curl", "-N", "-H", "-d")

@@ -52,7 +52,7 @@ logging: [1]
         "FILE: server.port: expected a port from 0 (any free one) to 65535, got 99999",
         "FILE: admin.port: expected a port from 0 (any free one) to 65535, got true",
         'FILE: admin.token: expected a token, as the host "0.0.0.0" can be reached from elsewhere, got null',
-        'FILE: replicas[0].gpus[1]: expected HOST:INDEX or a GPU UUID, got "x"',
+        'FILE: replicas[0].gpus[1]: expected HOST:INDEX, a GPU UUID or NAMESPACE/POD, got "x"',
         'FILE: replicas[0].url: expected http://HOST:PORT or https://HOST:PORT, got "ftp://a:1"',
         "FILE: replicas[1].url: missing",
         "FILE: replicas[1].api_key: the environment has no NOPE",
@@ -98,11 +98,9 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
     [
         ("server: {workers: 2}", "server.workers", "1"),
         ("discovery: {dns: x}", "discovery", "null"),
-        ("telemetry: {gpu: {sources: [{nvml: local}]}}", "telemetry.gpu.sources", "[]"),
         ("resilience: {resume: text}", "resilience.resume", '"exact"'),
         ("resilience: {hedge_after_s: 1}", "resilience.hedge_after_s", "null"),
         ("tenants: [{name: x}]", "tenants", "[]"),
-        ("models: {aliases: {a: b}}", "models.aliases", "{}"),
         ("state: {url: 'redis://x'}", "state.url", "null"),
         ("logging: {prompts: always}", "logging.prompts", '"never"'),
         ("tracing: {otlp_endpoint: 'http://x'}", "tracing.otlp_endpoint", "null"),
@@ -111,6 +109,27 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
 def test_a_feature_that_is_not_built_is_not_ignored(tmp_path: Path, text: str, key: str, default: str) -> None:
     """A key without its feature is refused at any value but the default."""
     assert errors(tmp_path, text) == [f"FILE: {key}: not available in this version, leave it at {default}"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "keys"),
+    [
+        ("{a: m}", []),
+        ("{a: m, b: m, org/c: m}", []),
+        ("{a: a}", ["aliases.a"]),
+        ("{a: b, b: a}", ["aliases.a", "aliases.b"]),
+        ("{a: b, b: m}", ["aliases.a"]),
+        ("{'': m}", ["aliases"]),
+        ("{a: ''}", ["aliases.a"]),
+    ],
+)
+def test_an_alias_stands_for_a_served_name(tmp_path: Path, aliases: str, keys: list[str]) -> None:
+    """Not for itself, not for another alias, and so never for a circle of them."""
+    text = f"models: {{aliases: {aliases}}}"
+    if not keys:
+        assert loaded(tmp_path, text).models.aliases["a"] == "m"
+    else:
+        assert [error.split(": ")[1] for error in errors(tmp_path, text)] == [f"models.{key}" for key in keys]
 
 
 def test_resume_may_be_off(tmp_path: Path) -> None:
@@ -281,8 +300,8 @@ def test_yaml_errors_have_a_place(tmp_path: Path) -> None:
 
 def test_what_changes_nothing_is_told(tmp_path: Path) -> None:
     """Keys without effect in this version, when they are set to another value than their default."""
-    text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', gpus: ['n:0']}]}"
-    assert ineffective(loaded(tmp_path, text)) == ["replicas.gpus", "telemetry.learned"]
+    text = "{telemetry: {learned: false, engine: {timeout_s: 2}}, replicas: [{url: 'http://a:1', cost_per_hour: 4}]}"
+    assert ineffective(loaded(tmp_path, text)) == ["replicas.cost_per_hour"]
     assert ineffective(Config()) == []
 
 
@@ -291,3 +310,46 @@ def test_the_policies_are_those_that_exist() -> None:
     for name, make in REGISTRY.items():
         assert tuple(inspect.signature(make).parameters) == POLICIES[name]
     assert set(REGISTRY) == set(POLICIES)
+
+
+def test_gpu_sources(tmp_path: Path) -> None:
+    """One kind each, with the URL of a page where it has one."""
+    text = """telemetry: {gpu: {sources: [
+      {dcgm: "http://n1:9400", host: node1}, {nvidia_smi: "http://n2:9835/metrics"}, {amd: "https://n3:5000"},
+      {nvml: local}, {prometheus: "http://p/prom?x=1"}]}}"""
+    sources = loaded(tmp_path, text).telemetry.gpu.sources
+    assert [source.kinds for source in sources] == [
+        {"dcgm": "http://n1:9400"},
+        {"nvidia_smi": "http://n2:9835/metrics"},
+        {"amd": "https://n3:5000"},
+        {"nvml": "local"},
+        {"prometheus": "http://p/prom?x=1"},
+    ]
+    assert sources[0].host == "node1"
+
+
+def test_wrong_gpu_sources(tmp_path: Path) -> None:
+    """Each says what was expected; a password is not said back."""
+    text = """telemetry: {gpu: {sources: [
+      {host: node1}, {dcgm: "http://a:1", amd: "http://b:1"}, {dcgm: "n1:9400"}, {dcgm: "http://u:s3cret@a:1"},
+      {amd: "http://a:0"}, {prometheus: "http://[::1"}, {nvml: "http://a:1"}, {smi: "http://a:1"}]}}"""
+    one = "expected one of dcgm, nvidia_smi, amd, nvml, prometheus in each source"
+    page = "expected the http URL of a page, got"
+    assert errors(tmp_path, text) == [
+        f"FILE: telemetry.gpu.sources[0].dcgm: {one}, got 0",
+        f"FILE: telemetry.gpu.sources[1].amd: {one}, got 2",
+        f'FILE: telemetry.gpu.sources[2].dcgm: {page} "n1:9400"',
+        f"FILE: telemetry.gpu.sources[3].dcgm: {page} one with a user name",
+        f'FILE: telemetry.gpu.sources[4].amd: {page} "http://a:0"',
+        f'FILE: telemetry.gpu.sources[5].prometheus: {page} "http://[::1" (Invalid IPv6 URL)',
+        'FILE: telemetry.gpu.sources[6].nvml: expected one of local or null, got "http://a:1"',
+        "FILE: telemetry.gpu.sources[7].smi: unknown key",
+        f"FILE: telemetry.gpu.sources[7].dcgm: {one}, got 0",
+    ]
+
+
+@pytest.mark.parametrize("name", ["node1:0", "GPU-00000002-1111", "llm/vllm-0"])
+def test_names_of_gpus(tmp_path: Path, name: str) -> None:
+    """By host and index, by UUID, by pod."""
+    (entry,) = loaded(tmp_path, f"replicas: [{{url: 'http://a:1', gpus: ['{name}']}}]").replicas
+    assert entry.gpus == (name,)

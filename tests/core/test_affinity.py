@@ -10,7 +10,8 @@ from gateway.core.affinity import (
     PrefixIndex,
     capacity_blocks,
 )
-from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.vitals import EngineFigures
 
 NAMES = [ReplicaId(f"r{i}") for i in range(4)]
 
@@ -157,4 +158,28 @@ def test_a_replica_that_falls_comes_back_empty() -> None:
     assert index.blocks(NAMES[0]) == 1
     index.follow(FleetSnapshot((ready,)))
     index.follow(FleetSnapshot((out,)))
+    assert index.blocks(NAMES[0]) == 0
+
+
+def test_the_index_heeds_what_engines_tell() -> None:
+    """It takes over their capacity, also one that has gone stale, and forgets one that was started anew, once."""
+    index = PrefixIndex()
+
+    def told(restarts: int) -> FleetSnapshot:
+        last = EngineFigures(kv_capacity_tokens=2 * TOKENS_PER_BLOCK)
+        engine = EngineView(at=1.0, figures=None, last=last, restarts=restarts)
+        return FleetSnapshot((ReplicaView(Replica(NAMES[0], "http://r0"), engine=engine),))
+
+    index.record(NAMES[0], (1, 2, 3))
+    index.follow(told(restarts=0))
+    assert index.blocks(NAMES[0]) == 2
+    index.follow(told(restarts=1))
+    assert index.blocks(NAMES[0]) == 0
+    index.record(NAMES[0], (1, 2, 3))
+    index.follow(told(restarts=1))
+    assert index.blocks(NAMES[0]) == 2
+    index.follow(FleetSnapshot())
+    index.record(NAMES[0], (1, 2, 3))
+    index.follow(told(restarts=0))
+    index.follow(told(restarts=1))
     assert index.blocks(NAMES[0]) == 0

@@ -88,10 +88,31 @@ def test_the_summary_names_what_made_the_difference():
     assert "in queued_prefill (load)" in out.summary
     assert out.avoidable_tokens == 640
     assert "the prompt's hash decides" in told(view("a"), view("b")).summary
-    assert told(view("a"), view("b", ReplicaState.EJECTED)).summary == "a is ready, the next, b, only ejected (load)"
+    assert told(view("a"), view("b", ReplicaState.SUSPECT)).summary == "a is ready, the next, b, only suspect (load)"
 
 
 def test_it_refuses_as_a_decision_does():
     """A model that nobody serves is no explanation but an error."""
     with pytest.raises(ModelNotFound):
         told(view("a", models=("x",)))
+
+
+def test_the_header_names_its_terms_once():
+    """Policy, unit and terms, then each replica's sum, best first."""
+    index, books = PrefixIndex(), Books()
+    index.record(ReplicaId("a"), FACTS.blocks)
+    books.open(ReplicaId("b"), 500, 700)
+    assert told(view("a"), view("b"), index=index, books=books).header() == (
+        b"x-gateway-score: prefix tokens queued_prefill+own_prefill+slowed_by_decodes+slowing_decodes+kv_pressure"
+        b"; a 360=0+360+0+0+0; b 1605=500+1000+70+35+0\r\n"
+    )
+
+
+def test_the_header_is_bounded():
+    """The best eight of a large fleet, whatever their names, and how many there are beside them."""
+    fleet = [view(f"{i:0128}", slowdown=Slowdown(1 + i, 1.0)) for i in range(100)]
+    line = told(*fleet).header()
+    assert len(line) < 2048
+    assert line.count(b";") == 9
+    assert line.endswith(b"; and 92 more\r\n")
+    assert all(f"; {i:0128} ".encode() in line for i in range(8))

@@ -1,76 +1,56 @@
-"""The fleet's snapshot: what each reading makes of each state."""
+"""The fleet's snapshot: what each reading makes of it."""
 
 import pytest
 
 from gateway.core.fleet import Board, fold
+from gateway.core.health import Rules
 from gateway.core.types import (
+    Condition,
     FleetSnapshot,
+    HealthReading,
     ModelsReading,
-    OutcomeReading,
     Reading,
     Replica,
     ReplicaId,
     ReplicaState,
     ReplicaView,
+    Sign,
 )
 
 R0, R1 = ReplicaId("r0"), ReplicaId("r1")
 GOOD = ModelsReading(R0, frozenset({"m"}))
 EMPTY = ModelsReading(R0, frozenset())
 BAD = ModelsReading(R0, None)
-REFUSED = OutcomeReading(R0, reachable=False)
-REACHED = OutcomeReading(R0, reachable=True)
 
-READY, WARMING, SUSPECT, EJECTED, DRAINING = (
-    ReplicaState.READY,
-    ReplicaState.WARMING,
-    ReplicaState.SUSPECT,
-    ReplicaState.EJECTED,
-    ReplicaState.DRAINING,
-)
+USUAL = Rules()
+READY, WARMING, SUSPECT, EJECTED, DRAINING = ReplicaState
 
 
-def view(state: ReplicaState = SUSPECT, failures: int = 0, name: ReplicaId = R0) -> ReplicaView:
-    return ReplicaView(Replica(name, f"http://{name}:8000"), state, frozenset({"old"}), failures, seen_at=1.0)
+def view(state: ReplicaState = SUSPECT, name: ReplicaId = R0) -> ReplicaView:
+    return ReplicaView(Replica(name, f"http://{name}:8000"), state, frozenset({"old"}), seen_at=1.0)
 
 
-def folded(before: ReplicaView, *readings: Reading, fall: int = 3) -> ReplicaView:
+def folded(before: ReplicaView, *readings: Reading, rules: Rules = USUAL) -> ReplicaView:
     snapshot = FleetSnapshot((before,))
     for reading in readings:
-        snapshot = fold(snapshot, reading, 5.0, fall=fall)
+        snapshot = fold(snapshot, reading, 5.0, rules)
     return snapshot.replicas[0]
 
 
-@pytest.mark.parametrize(
-    ("state", "failures", "reading", "then", "count"),
-    [
-        (SUSPECT, 2, GOOD, READY, 0),
-        (SUSPECT, 0, EMPTY, READY, 0),
-        (EJECTED, 9, GOOD, READY, 0),
-        (READY, 0, GOOD, READY, 0),
-        (WARMING, 0, GOOD, WARMING, 0),
-        (DRAINING, 1, GOOD, DRAINING, 0),
-        (READY, 0, BAD, SUSPECT, 1),
-        (SUSPECT, 1, BAD, SUSPECT, 2),
-        (SUSPECT, 2, BAD, EJECTED, 3),
-        (EJECTED, 3, BAD, EJECTED, 4),
-        (EJECTED, 1, BAD, EJECTED, 2),
-        (WARMING, 0, BAD, SUSPECT, 1),
-        (DRAINING, 5, BAD, DRAINING, 6),
-        (READY, 0, REFUSED, SUSPECT, 0),
-        (READY, 0, REACHED, READY, 0),
-        (SUSPECT, 2, REACHED, SUSPECT, 2),
-        (WARMING, 0, REFUSED, WARMING, 0),
-        (EJECTED, 3, REFUSED, EJECTED, 3),
-        (DRAINING, 0, REFUSED, DRAINING, 0),
-    ],
-)
-def test_each_state_and_reading(
-    state: ReplicaState, failures: int, reading: Reading, then: ReplicaState, count: int
-) -> None:
-    """A good probe readies, `fall` bad ones eject, a refused request casts doubt; drain and warm-up are not ended."""
-    after = folded(view(state, failures), reading)
-    assert (after.state, after.failures) == (then, count)
+@pytest.mark.parametrize("sign", Sign)
+def test_a_sign_is_handed_on(sign: Sign) -> None:
+    """What it means is `core/health.py`'s."""
+    after = folded(view(), HealthReading(R0, sign))
+    assert after.state is {Sign.ANSWERED: READY, Sign.SERVED: READY, Sign.REFUSED: EJECTED, Sign.GPU_LOST: EJECTED}.get(
+        sign, DRAINING if sign is Sign.DRAIN else SUSPECT
+    )
+
+
+def test_a_probe_is_a_sign() -> None:
+    """With the models, it answered; without, it did not."""
+    assert folded(view(), EMPTY).state is READY
+    assert folded(view(), BAD).condition == Condition(failures=1)
+    assert folded(view(), BAD, BAD, BAD).state is EJECTED
 
 
 def test_a_good_probe_tells_models_and_time() -> None:
@@ -91,24 +71,25 @@ def test_a_replica_that_never_answered_knows_nothing() -> None:
     assert (after.models, after.seen_at) == (None, None)
 
 
-@pytest.mark.parametrize(("fall", "state"), [(1, EJECTED), (2, SUSPECT)])
-def test_fall_is_the_number_of_failures_that_eject(fall: int, state: ReplicaState) -> None:
-    """With fall 1, the first failure ejects."""
-    assert folded(view(READY), BAD, fall=fall).state is state
-
-
 def test_a_reading_touches_its_own_replica_only() -> None:
-    """The others stay the same objects."""
-    other = view(READY, name=R1)
-    after = fold(FleetSnapshot((other, view())), GOOD, 5.0)
-    assert after.replicas[0] is other
+    """The others stay the same objects, in their places."""
+    one, two = view(READY, ReplicaId("one")), view(READY, R1)
+    after = fold(FleetSnapshot((one, view(), two)), GOOD, 5.0)
+    assert after.replicas[0] is one
     assert after.replicas[1].state is READY
+    assert after.replicas[2] is two
 
 
-def test_a_reading_of_a_replica_that_left_changes_nothing() -> None:
-    """It may still have been under way."""
-    before = FleetSnapshot((view(name=R1),))
-    assert fold(before, GOOD, 5.0) == before
+@pytest.mark.parametrize(
+    ("snapshot", "reading"),
+    [
+        (FleetSnapshot((view(name=R1),)), GOOD),
+        (FleetSnapshot((view(READY),)), HealthReading(R0, Sign.SERVED)),
+    ],
+)
+def test_what_changes_nothing_is_the_same_snapshot(snapshot: FleetSnapshot, reading: Reading) -> None:
+    """A reading of a replica that has left, which may still have been under way; a request that went as usual."""
+    assert fold(snapshot, reading, 5.0) is snapshot
 
 
 def test_the_board_publishes_a_new_snapshot_and_leaves_the_old() -> None:
@@ -120,3 +101,11 @@ def test_the_board_publishes_a_new_snapshot_and_leaves_the_old() -> None:
     assert board.current.replicas[0].state is READY
     board.publish(before)
     assert board.current is before
+
+
+@pytest.mark.parametrize(("fall", "state"), [(1, EJECTED), (2, SUSPECT)])
+def test_the_board_has_the_rules(fall: int, state: ReplicaState) -> None:
+    """For readings of all kinds, whoever tells them."""
+    board = Board(FleetSnapshot((view(READY),)), Rules(fall=fall))
+    board.fold(HealthReading(R0, Sign.BROKEN), 5.0)
+    assert board.current.replicas[0].state is state

@@ -332,3 +332,16 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         EngineParams.named("9b")
     with pytest.raises(ValueError, match="fcfs, priority"):
         EngineModel(H100, policy="lifo")
+
+
+@pytest.mark.parametrize("milestones_only", [False, True])
+def test_the_time_at_work_is_that_of_its_steps(milestones_only: bool) -> None:
+    """From submit to finish, whether or not steps are passed over; it stands still while there is nothing to do."""
+    model = EngineModel(H100, milestones_only=milestones_only)
+    assert model.busy_s(3.0) == 0
+    model.submit(request("a", 100, 50), 3.0)
+    assert model.busy_s(3.001) == pytest.approx(0.001)
+    finish = drain(model)[-1].at
+    assert model.busy_s(finish + 10) == pytest.approx(finish - 3.0)
+    model.submit(request("b", 100, 50), 20.0)
+    assert model.busy_s(20.004) == pytest.approx(finish - 3.0 + 0.004)

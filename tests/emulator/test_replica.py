@@ -66,6 +66,19 @@ async def test_usage_counts_cached_blocks(client: httpx.AsyncClient) -> None:
     assert await cached() == 48
 
 
+@pytest.mark.parametrize(("length", "stream"), [(1, False), (40, True), (200, True), (333, False)])
+async def test_the_next_turn_finds_the_answer_cached(client: httpx.AsyncClient, length: int, stream: bool) -> None:
+    """Generated tokens fill blocks: all but the last token of prompt and answer, in whole blocks of 16."""
+    first = chat("Tell me of bridges and rivers. " * 20, max_tokens=length, ignore_eos=True)
+    answer = await client.post(CHAT, json=first | {"stream": stream, "stream_options": {"include_usage": True}})
+    usage = (events(answer)[-1] if stream else answer.json())["usage"]
+    said = told(answer) if stream else answer.json()["choices"][0]["message"]["content"]
+    turns = [*first["messages"], {"role": "assistant", "content": said}, {"role": "user", "content": "Go on."}]
+    cached = (await client.post(CHAT, json={"messages": turns, "max_tokens": 1})).json()["usage"]
+    computed = usage["prompt_tokens"] + usage["completion_tokens"] - 1
+    assert cached["prompt_tokens_details"]["cached_tokens"] == computed // 16 * 16
+
+
 async def test_several_choices(client: httpx.AsyncClient) -> None:
     """`n` and lists of prompts give numbered choices that differ."""
     answer = await client.post(COMPLETIONS, json={"prompt": ["a", "b"], "n": 2, "max_tokens": 8})

@@ -1,7 +1,10 @@
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.emulator import tokens
+from gateway.emulator.text import write
 
 
 @given(st.text())
@@ -43,3 +46,11 @@ def test_only_full_blocks_count() -> None:
     ids = list(range(31))
     assert len(tokens.blocks(ids, 16)) == 1
     assert tokens.blocks(ids, 16) != tokens.blocks(ids, 16, "salt")
+
+
+@given(st.integers(0, 1000), st.sampled_from(["m", "n"]))
+def test_an_answers_text_has_the_answers_ids(seed: int, model: str) -> None:
+    """Read again, as a part of the next turn's prompt, it is the same to a prefix cache."""
+    ids = tuple(islice(write(model, (seed,), eos_after=float("inf")), 60))
+    whole = ids[:-1] if ids[-1] == tokens.pack(b"\xf0\x9f") else ids
+    assert tokens.encode(tokens.decode(whole)) == whole

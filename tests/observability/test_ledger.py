@@ -1,6 +1,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
 from gateway.core.types import FleetSnapshot
@@ -21,7 +22,7 @@ def heard() -> list[RequestRecord]:
 
 @pytest.fixture
 def ledger(registry: CollectorRegistry, heard: list[RequestRecord]) -> Ledger:
-    return Ledger(Metrics(registry, Board(FleetSnapshot()), Books()), [heard.append])
+    return Ledger(Metrics(registry, Board(FleetSnapshot()), Books(), PrefixIndex()), [heard.append])
 
 
 def record(**fields: object) -> RequestRecord:

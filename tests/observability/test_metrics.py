@@ -2,9 +2,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.affinity import PrefixIndex
 from gateway.core.books import Books
 from gateway.core.fleet import Board
-from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
+from gateway.core.vitals import EngineFigures, GpuView
 from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.records import RequestRecord
@@ -25,10 +27,34 @@ CONTRACT = {
     "gateway_client_disconnects": ("counter", {"phase"}),
     "gateway_in_flight_requests": ("gauge", {"replica"}),
     "gateway_replica_state": ("gauge", {"replica", "state"}),
+    "gateway_prefix_index_blocks": ("gauge", {"replica"}),
+    "gateway_replica_kv_usage_ratio": ("gauge", {"replica"}),
+    "gateway_replica_waiting_requests": ("gauge", {"replica"}),
+    "gateway_replica_running_requests": ("gauge", {"replica"}),
+    "gateway_replica_preemptions": ("counter", {"replica"}),
+    "gateway_replica_kv_pressure": ("gauge", {"replica"}),
+    "gateway_telemetry_age_seconds": ("gauge", {"replica", "source"}),
+    "gateway_replica_slowdown_ratio": ("gauge", {"replica", "source"}),
+    "gateway_gpu_temperature_celsius": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_power_watts": ("gauge", {"replica", "gpu"}),
+    "gateway_gpu_throttled": ("gauge", {"replica", "gpu", "reason"}),
+    "gateway_telemetry_failures": ("counter", {"source"}),
 }
 """The series of the metrics reference that exist so far: kind and labels (the parser takes `_total` off counters)."""
 
-A, B = (ReplicaView(Replica(ReplicaId(name), f"http://{name}"), ReplicaState.READY) for name in "ab")
+_TOLD = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=1000, running=3, waiting=1, preemptions=2)
+_GPU = GpuView("n:0", "dcgm", 1.0, temp_c=60.0, power_w=500.0, reasons=frozenset(), slowdown=1.0)
+A, B = (
+    ReplicaView(
+        Replica(ReplicaId(name), f"http://{name}"),
+        ReplicaState.READY,
+        engine=EngineView(1.0, _TOLD, _TOLD),
+        gpus=(_GPU,),
+        learned=Slowdown(),
+        slowdown=Slowdown(),
+    )
+    for name in "ab"
+)
 
 
 def scrape(metrics: Metrics) -> dict[str, tuple[str, list]]:
@@ -52,12 +78,18 @@ def books() -> Books:
 
 
 @pytest.fixture
-def metrics(board: Board, books: Books) -> Metrics:
-    return Metrics(CollectorRegistry(), board, books)
+def index() -> PrefixIndex:
+    return PrefixIndex()
+
+
+@pytest.fixture
+def metrics(board: Board, books: Books, index: PrefixIndex) -> Metrics:
+    return Metrics(CollectorRegistry(), board, books, index)
 
 
 def feed_all(metrics: Metrics) -> None:
     """At least one sample for every series."""
+    metrics.unread.labels("engine").inc()
     ledger = Ledger(metrics)
     ledger.stage("read", 0.001)
     ledger.decided("least_load", "load")
@@ -137,7 +169,7 @@ def in_flight(metrics: Metrics) -> dict[str, float]:
 
 def test_an_empty_registry_can_be_scraped():
     """A gateway without replicas and requests is rendered as well, and two of them share nothing."""
-    first, second = (Metrics(CollectorRegistry(), Board(FleetSnapshot()), Books()) for _ in range(2))
+    first, second = (Metrics(CollectorRegistry(), Board(FleetSnapshot()), Books(), PrefixIndex()) for _ in range(2))
     feed_all(first)
     assert scrape(second)["gateway_requests"][1] == []
 
@@ -161,3 +193,14 @@ def test_prefill_given_away_is_counted(metrics):
         "expected_hit": 40,
     }
     assert [sample.value for sample in seen["gateway_avoidable_prefill_tokens"][1]] == [40]
+
+
+def test_the_index_is_shown_by_replica(metrics: Metrics, index: PrefixIndex) -> None:
+    """A replica that was sent nothing, or has restarted, holds 0 blocks; one that has left the fleet is not shown."""
+    index.record(A.id, (1, 2, 3))
+    index.record(ReplicaId("left"), (1, 2))
+    _, samples = scrape(metrics)["gateway_prefix_index_blocks"]
+    assert {sample.labels["replica"]: sample.value for sample in samples} == {"a": 3, "b": 0}
+    index.forget(A.id)
+    _, samples = scrape(metrics)["gateway_prefix_index_blocks"]
+    assert [sample.value for sample in samples] == [0, 0]

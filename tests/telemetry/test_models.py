@@ -8,7 +8,7 @@ import pytest
 import respx
 
 from gateway.core.types import ModelsReading, ReplicaId
-from gateway.telemetry.models import MAX_BODY_BYTES, ModelsReader, no_answer, parse_models
+from gateway.telemetry.models import MAX_BODY_BYTES, ModelsReader, no_answer, parse_models, parse_parents
 from gateway.telemetry.poller import NoAnswer
 from tests.telemetry.fakes import client_of, replica
 
@@ -40,6 +40,13 @@ def test_parse(body: bytes, names: set[str] | None) -> None:
     assert parse_models(body) == names
 
 
+def test_parents() -> None:
+    """Of adapters only; what is no name is passed over, and the order is always the same."""
+    body = b"""{"data": [{"id": "b", "parent": "m"}, {"id": "m", "parent": null}, {"id": "a", "parent": "m"},
+        {"id": "a", "parent": "m"}, {"id": "c", "parent": 7}, {"id": "d", "parent": ""}, {"parent": "m"}, 7]}"""
+    assert parse_parents(body) == (("a", "m"), ("b", "m"))
+
+
 async def test_it_asks_with_the_replicas_own_key() -> None:
     """The key of one replica is sent to that one only."""
     router = respx.Router()
@@ -48,7 +55,7 @@ async def test_it_asks_with_the_replicas_own_key() -> None:
     async with client_of(router) as http:
         reader = ModelsReader(http)
         assert await reader.ask(replica("r0", api_key="s3cret")) == ModelsReading(
-            ReplicaId("r0"), frozenset({"m", "org/lora"})
+            ReplicaId("r0"), frozenset({"m", "org/lora"}), (("org/lora", "m"),)
         )
         await reader.ask(replica("r1"))
     assert one.calls.last.request.headers["authorization"] == "Bearer s3cret"

@@ -8,9 +8,19 @@ import anyio.lowlevel
 import pytest
 
 from gateway.core.fleet import Board
-from gateway.core.types import FleetSnapshot, ModelsReading, OutcomeReading, Reading, Replica, ReplicaState, ReplicaView
+from gateway.core.types import (
+    FleetSnapshot,
+    HealthReading,
+    ModelsReading,
+    Reading,
+    Replica,
+    ReplicaId,
+    ReplicaState,
+    ReplicaView,
+    Sign,
+)
 from gateway.telemetry.models import no_answer
-from gateway.telemetry.poller import JITTER_RATIO, MAX_BACK_OFF_S, NoAnswer, Poller
+from gateway.telemetry.poller import JITTER_RATIO, MAX_BACK_OFF, NoAnswer, Poller
 from tests.telemetry.fakes import ManualClock, Naps, board_of, replica, run_until, state_of
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +46,7 @@ GOOD, BAD = True, NoAnswer("ConnectError refused")
 
 def poller(board: Board, ask: Script, naps: Naps, rand: Callable[[], float] = lambda: 0.5) -> Poller:
     """A poller each 2 s; `rand` of a half is no jitter at all."""
-    return Poller(board, ManualClock(), ask, no_answer, interval_s=2.0, fall=3, sleep=naps, rand=rand)
+    return Poller(board, ManualClock(), ask, no_answer, interval_s=2.0, sleep=naps, rand=rand)
 
 
 async def watched(board: Board, script: Script, looks: int) -> Poller:
@@ -56,7 +66,8 @@ async def test_the_first_round_is_at_once() -> None:
 
 
 async def test_failures_are_asked_again_soon_then_rarely() -> None:
-    """Three failures take under a second; waits double up to a bound, and start afresh after a success."""
+    """Three failures take under a second; waits double up to a bound, and start afresh after a success, which is looked
+    at again soon."""
     board, script = board_of("r0"), Script(*[BAD] * 8, GOOD, BAD, GOOD)
     pauses: list[float] = []
 
@@ -71,7 +82,7 @@ async def test_failures_are_asked_again_soon_then_rarely() -> None:
             while script.asked < 12:
                 await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
-    assert pauses[:11] == [0.25, 0.5, 1, 2, 4, 8, MAX_BACK_OFF_S, MAX_BACK_OFF_S, 2.0, 0.25, 2.0]
+    assert pauses[:11] == [0.25, 0.5, 1, 2, 4, 8, 2 * MAX_BACK_OFF, 2 * MAX_BACK_OFF, 0.25, 0.25, 0.25]
 
 
 @pytest.mark.parametrize("rand", [0.0, 0.999])
@@ -106,8 +117,24 @@ async def test_a_state_is_logged_once_with_the_reason(caplog: pytest.LogCaptureF
         ("INFO", "replica r0 (http://r0:8000) is ready: it answers"),
         ("WARNING", "replica r0 (http://r0:8000) is suspect: ConnectError refused"),
         ("WARNING", "replica r0 (http://r0:8000) is ejected: ConnectError refused"),
-        ("INFO", "replica r0 (http://r0:8000) is ready: it answers"),
+        ("INFO", "replica r0 (http://r0:8000) is warming: it answers"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [([Sign.ERRED] * 3, "requests failed there"), ([Sign.GPU_LOST], "has lost a GPU")],
+)
+async def test_one_that_is_out_although_it_answers(
+    caplog: pytest.LogCaptureFixture, signs: list[Sign], words: str
+) -> None:
+    """The log says why."""
+    board = board_of("r0")
+    for sign in signs:
+        board.fold(HealthReading(ReplicaId("r0"), sign), 100.0)
+    await watched(board, Script(GOOD), looks=3)
+    assert f"replica r0 (http://r0:8000) is ejected: it answers, but {words}" in caplog.messages
+    assert len(caplog.messages) == 1
 
 
 async def test_a_replica_that_is_down_from_the_start_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +191,7 @@ async def test_what_requests_saw_is_mended_by_the_next_probe() -> None:
     """A request was refused; the replica answers its probe."""
     board = board_of("r0")
     board.fold(ModelsReading(board.current.replicas[0].id, frozenset({"m"})), 1.0)
-    board.fold(OutcomeReading(board.current.replicas[0].id, reachable=False), 2.0)
+    board.fold(HealthReading(board.current.replicas[0].id, Sign.BROKEN), 2.0)
     assert state_of(board, "r0") is ReplicaState.SUSPECT
     await watched(board, Script(GOOD), looks=1)
     assert state_of(board, "r0") is ReplicaState.READY

@@ -103,6 +103,22 @@ const COLUMNS = [
   sparkline("TTFT p50, 4 min", "", "ttft", duration),
   plain("TPOT p50", (replica) => replica.tpot_p50_s, duration),
   plain("Tokens/s", (replica) => replica.tokens_per_s, rate),
+  {
+    title: "KV cache", fill: (cell, replica) => {   // red and named while it is short of room
+      const engine = replica.engine, usage = engine?.kv_usage_ratio ?? null;
+      write(cell, usage === null ? [NONE] : [(100 * usage).toFixed(0), `% ${engine.kv_pressure ?? ""}`.trim()]);
+      cell.classList.toggle("failing", Boolean(engine?.kv_pressure));
+    },
+  },
+  {
+    title: "Slow-down", fill: (cell, replica) => {   // red where people are told; why is in the tooltip
+      const used = replica.slowdown?.used ?? null;
+      const reasons = (replica.gpus ?? []).flatMap((gpu) => (gpu.throttled_by ?? []).map((why) => `${gpu.name}: ${why}`));
+      write(cell, used === null ? [NONE] : [used.toFixed(1), "×"]);
+      cell.classList.toggle("failing", used > 1.3);
+      cell.title = replica.gpu_lost ? "a GPU is lost" : reasons.join(", ");
+    },
+  },
   plain("Requests/s", (replica) => replica.requests_per_s, rate),
   plain("Requests", (replica) => replica.requests, number, "kept"),
   {

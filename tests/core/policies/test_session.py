@@ -1,9 +1,8 @@
 """Sessions stay where they are."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.core.books import Books
 from gateway.core.endpoints import RELAYED
@@ -27,10 +26,10 @@ def choose(facts: RequestFacts, views: list[ReplicaView], books: Books) -> tuple
 @given(SESSIONS, st.integers(0, 2**64 - 1))
 def test_a_session_has_a_home(session: str, key: int) -> None:
     """Whatever it asks; losing another replica does not move it."""
-    facts = replace(FACTS, session=session)
+    facts = structs.replace(FACTS, session=session)
     home, reason = choose(facts, VIEWS, Books())
     assert reason == "session"
-    assert choose(replace(facts, system_key=key), VIEWS, Books()) == (home, "session")
+    assert choose(structs.replace(facts, system_key=key), VIEWS, Books()) == (home, "session")
     for lost in VIEWS:
         if lost.id != home:
             assert choose(facts, [view for view in VIEWS if view is not lost], Books()) == (home, "session")
@@ -38,7 +37,7 @@ def test_a_session_has_a_home(session: str, key: int) -> None:
 
 def test_a_swamped_home_is_left() -> None:
     """The bound comes before the session."""
-    facts = replace(FACTS, session="s")
+    facts = structs.replace(FACTS, session="s")
     home, _ = choose(facts, VIEWS, Books())
     books = Books()
     for _ in range(9):
@@ -52,7 +51,7 @@ def test_a_swamped_home_is_left() -> None:
 
 def test_without_a_session_the_system_prompt_counts() -> None:
     """And without both, the load; an empty header is none."""
-    assert choose(replace(FACTS, session="", system_key=7), VIEWS, Books())[1] == "session"
+    assert choose(structs.replace(FACTS, session="", system_key=7), VIEWS, Books())[1] == "session"
     books = Books()
     for view in VIEWS[:3]:
         books.open(view.id, 1, 1)

@@ -1,9 +1,9 @@
-from dataclasses import replace
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.core.books import Books
 from gateway.core.endpoints import RELAYED
@@ -31,7 +31,7 @@ def busy(candidates: list[ReplicaView], loads: list[int]) -> Books:
 
 def choose(key: int | None, candidates: list[ReplicaView], books: Books) -> tuple[ReplicaId, str]:
     """Where the request would go, and why."""
-    policy, facts = SystemPrompt(), replace(FACTS, system_key=key)
+    policy, facts = SystemPrompt(), structs.replace(FACTS, system_key=key)
     scores = list(policy.score(facts, candidates, books, NOWHERE))
     best = scores.index(min(scores))
     return candidates[best].id, policy.reason(facts, candidates, scores, best, NOWHERE)
@@ -42,7 +42,7 @@ def test_the_order_of_the_candidates_does_not_matter(key, loads, random):
     """A replica's score is its own, wherever it stands in the list."""
     candidates = views(len(loads))
     books = busy(candidates, loads)
-    facts = replace(FACTS, system_key=key)
+    facts = structs.replace(FACTS, system_key=key)
     scores = dict(zip((v.id for v in candidates), SystemPrompt().score(facts, candidates, books, NOWHERE), strict=True))
     shuffled = random.sample(candidates, len(candidates))
     again = dict(zip((v.id for v in shuffled), SystemPrompt().score(facts, shuffled, books, NOWHERE), strict=True))
@@ -79,7 +79,7 @@ def test_replicas_that_are_out_do_not_lift_the_bound(key, count, out, requests):
     ready = views(count)
     candidates = ready + views(out, ReplicaState.EJECTED, "out")
     books = Books()
-    policy, facts = SystemPrompt(), replace(FACTS, system_key=key)
+    policy, facts = SystemPrompt(), structs.replace(FACTS, system_key=key)
     for i in range(requests):
         scores = policy.score(facts, candidates, books, NOWHERE)[:count]
         chosen = ready[scores.index(min(scores))].id
@@ -127,9 +127,9 @@ def test_the_terms_say_what_decides():
     """Hash and bound for a prompt that has a home, the load for one that has none."""
     candidates = views(2)
     books = busy(candidates, [5, 0])
-    facts = replace(FACTS, system_key=42)
+    facts = structs.replace(FACTS, system_key=42)
     assert [own[1].value for own in SystemPrompt().terms(facts, candidates, books, NOWHERE)] == [1, 0]
-    facts = replace(FACTS, system_key=None)
+    facts = structs.replace(FACTS, system_key=None)
     assert [[term.value for term in own] for own in SystemPrompt().terms(facts, candidates, books, NOWHERE)] == [
         [5],
         [0],

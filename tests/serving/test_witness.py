@@ -1,0 +1,141 @@
+"""What one request says of its replicas: which ends are whose fault, and when they are told."""
+
+import errno
+
+import pytest
+
+from gateway.core.fleet import Board
+from gateway.core.hot import HotPrompts
+from gateway.core.request import RequestFacts
+from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
+from gateway.serving.witness import Witness, dial_reason
+from tests.core.test_hot import chat
+from tests.telemetry.fakes import ManualClock
+
+A, B = ReplicaId("a"), ReplicaId("b")
+READY, SUSPECT, EJECTED = ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.EJECTED
+FACTS = chat("one ")
+
+
+class Bench:
+    """Two ready replicas, and witnesses who speak of them."""
+
+    def __init__(self) -> None:
+        views = tuple(ReplicaView(Replica(name, f"http://{name}"), READY) for name in (A, B))
+        self.board = Board(FleetSnapshot(views))
+        self.hot = HotPrompts()
+
+    def request(self) -> Witness:
+        return Witness(self.board, self.hot, ManualClock())
+
+    def served(self, witness: Witness, replica: ReplicaId = B, status: int = 200, facts: RequestFacts = FACTS) -> None:
+        witness.answers(replica, status, facts)
+        witness.output(1.0)
+
+    @property
+    def states(self) -> list[ReplicaState]:
+        return [view.state for view in self.board.current.replicas]
+
+    @property
+    def strikes(self) -> list[int]:
+        return [view.condition.strikes for view in self.board.current.replicas]
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "strikes"),
+    [
+        ("refused", EJECTED, 0),
+        ("connect", SUSPECT, 1),
+        ("broken", SUSPECT, 1),
+        ("timeout", READY, 1),
+        ("status", READY, 0),
+        ("stream", READY, 0),
+        ("busy", READY, 0),
+        ("exhausted", READY, 0),
+    ],
+)
+def test_each_reason(reason: str, state: ReplicaState, strikes: int) -> None:
+    """What is certainly the replica's fault is told at once."""
+    bench = Bench()
+    bench.request().failed(A, reason)
+    assert (bench.states, bench.strikes) == ([state, READY], [strikes, 0])
+
+
+@pytest.mark.parametrize("reason", ["status", "stream"])
+def test_a_fault_in_doubt_counts_once_another_has_answered(reason: str) -> None:
+    """And then once, however much output comes."""
+    bench = Bench()
+    witness = bench.request()
+    witness.failed(A, reason)
+    bench.served(witness)
+    witness.output(2.0)
+    assert bench.strikes == [1, 0]
+
+
+@pytest.mark.parametrize("reason", ["status", "stream"])
+def test_a_prompt_that_nobody_can_take_puts_nobody_out(reason: str) -> None:
+    """Asked again and again, it fails everywhere: it is the prompt's fault."""
+    bench = Bench()
+    for _ in range(10):
+        witness = bench.request()
+        witness.failed(A, reason)
+        witness.failed(B, reason)
+    assert (bench.states, bench.strikes) == ([READY, READY], [0, 0])
+
+
+def test_an_engine_that_fails_every_request_is_put_out() -> None:
+    """As a vLLM does that drains: /health says 200, new requests get 500, the next replica answers them."""
+    bench = Bench()
+    for _ in range(3):
+        witness = bench.request()
+        witness.failed(A, "status")
+        bench.served(witness)
+    assert bench.states == [EJECTED, READY]
+
+
+@pytest.mark.parametrize(("status", "strikes"), [(200, 0), (404, 2)])
+def test_only_output_clears_strikes(status: int, strikes: int) -> None:
+    """A 4xx comes from the API server, and says nothing of the engine."""
+    bench = Bench()
+    for _ in range(2):
+        bench.request().failed(A, "timeout")
+    bench.served(bench.request(), A, status)
+    assert bench.strikes[0] == strikes
+
+
+def test_a_head_is_no_answer() -> None:
+    """vLLM sends 200 at once, and its engine may be frozen: nothing is told until output comes."""
+    bench = Bench()
+    witness = bench.request()
+    witness.answers(A, 200, FACTS)
+    witness.failed(A, "timeout")
+    witness.output(1.0)
+    assert bench.strikes == [1, 0]
+
+
+def test_what_was_served_may_get_hot() -> None:
+    """What failed may not: it might be what makes engines fail."""
+    bench = Bench()
+    for _ in range(2):
+        bench.request().failed(A, "status")
+    assert len(bench.hot) == 0
+    for _ in range(2):
+        bench.served(bench.request())
+    assert len(bench.hot) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "refused"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect …"), "refused"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network unreachable"), "connect"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "connect"),
+        (OSError("unknown name"), "connect"),
+        (OSError(errno.EMFILE, "Too many open files"), "exhausted"),
+        (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "exhausted"),
+    ],
+)  # fmt: skip
+def test_why_a_dial_failed(error: OSError, reason: str) -> None:
+    """Nobody listens, nobody is there, or the gateway itself has run out of what it needs."""
+    assert dial_reason(error) == reason
