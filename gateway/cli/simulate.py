@@ -11,9 +11,10 @@ import msgspec
 
 from gateway.cli.progress import Progress
 from gateway.cli.table import table
+from gateway.core.policies import POLICIES
 from gateway.emulator.engine import EngineParams
 from gateway.lab.capacity import capacity
-from gateway.lab.entrants import ENTRANTS, PEERS, Entrant
+from gateway.lab.entrants import ENTRANTS, PEERS, TRIALS, Entrant
 from gateway.lab.figures import Slo, figures
 from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot
 from gateway.lab.setup import FOREVER, HARDWARE_GPUS, Kill, Setup, Throttle, pairs, span
@@ -30,7 +31,7 @@ LOAD = 0.7
 _T = TypeVar("_T")
 
 _EPILOG = f"""traces: {", ".join(GENERATORS)}; a file in Mooncake's format; this gateway's access log.
-policies: {", ".join(name for name in ENTRANTS if name not in PEERS)}; for comparison, as we read them:
+policies: {", ".join(POLICIES)}; on trial: {", ".join(TRIALS)}; for comparison, as we read them:
 {", ".join(PEERS)}."""
 
 
@@ -79,6 +80,7 @@ def _add_fleet_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--kill", action="append", default=[], metavar="R@FROM-TO", help="it is dead, then back, empty")
     group.add_argument("--telemetry", action="store_true", help="the gateway reads GPU clocks")
+    group.add_argument("--learned", action="store_true", help="it learns from its own streams how slow replicas are")
     group.add_argument("--gateways", type=int, default=1, metavar="N", help="in front of the fleet (default 1)")
     group.add_argument("--delay", default="0.25", metavar="S", help="until they hear of each other, or `never`")
     group.add_argument("--no-replies", action="store_true", help="the index learns a reply with the next turn only")
@@ -150,6 +152,7 @@ def _setup(args: argparse.Namespace, params: EngineParams, replicas: int) -> Set
         throttles=tuple(map(Throttle.parse, args.throttle)),
         kills=tuple(map(Kill.parse, args.kill)),
         telemetry=args.telemetry,
+        learned=args.learned,
         replies=not args.no_replies,
     )
 

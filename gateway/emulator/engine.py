@@ -110,6 +110,11 @@ class EngineModel:
         under_way = max(0.0, min(now, self._end) - self._start) if self._plan is not None else 0.0
         return self._busy_s + under_way
 
+    @property
+    def newest_gap_s(self) -> float | None:
+        """The newest gap between tokens, the mean one of its stretch; `None`: there was none. As `itl`."""
+        return self._gaps[-1][0] if self._gaps else None
+
     def itl(self) -> ItlSummary:
         """The gaps between tokens so far. Kept with `milestones_only` only: elsewhere Progress tells each."""
         return ItlSummary(tuple(self._gaps))

@@ -49,6 +49,10 @@ class LabReplica:
             self._rest(reports[-1].at)
         return reports
 
+    def gap_s(self) -> float | None:
+        """The gap between its newest tokens; `None`: it has none to tell."""
+        return None if self._engine is None else self._engine.newest_gap_s
+
     def scrape(self) -> Scraped | None:
         """Its metrics as of the last `advance`; `None`: it does not answer."""
         return None if self._engine is None else Scraped(self._engine.waiting, self._engine.kv_usage)

@@ -98,8 +98,9 @@ class Setup:
     """A fleet and the gateways in front of it. ValueError for what cannot be.
 
     `speeds`, `kv_tokens`: of each replica, as shares of nominal and in tokens; a shorter list repeats, an empty one is
-    nominal. `delay_s`: how late one gateway hears of what another sent where; `None`: never. `telemetry`: gateways read
-    GPU clocks. `replies`: a reply's blocks enter the index at its end, not with the next turn.
+    nominal. `delay_s`: how late one gateway hears of what another sent where; `None`: never.
+    `telemetry`: gateways read GPU clocks. `learned`: they learn from their own streams how slow each replica is.
+    `replies`: a reply's blocks enter the index at its end, not with the next turn.
     """
 
     replicas: int = 4
@@ -111,6 +112,7 @@ class Setup:
     throttles: tuple[Throttle, ...] = ()
     kills: tuple[Kill, ...] = ()
     telemetry: bool = False
+    learned: bool = False
     replies: bool = True
 
     def __post_init__(self) -> None:

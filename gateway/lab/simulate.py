@@ -6,7 +6,7 @@ from functools import partial
 from heapq import heappop, heappush
 
 from gateway.core.books import Entry
-from gateway.core.types import Slowdown
+from gateway.core.slowdown import Stride
 from gateway.emulator.engine import ItlSummary, Progress
 from gateway.lab.entrants import Entrant
 from gateway.lab.gateways import LabGateway, facts_of
@@ -49,9 +49,9 @@ class Run:
 
 
 class _Flight:
-    """A request on its way; `entry` and `shared` are those of its attempt under way."""
+    """A request on its way; `entry`, `stride` and `shared` are those of its attempt under way."""
 
-    __slots__ = ("cached_tokens", "entry", "facts", "first_s", "gateway", "item", "name", "replica", "shared")
+    __slots__ = ("cached_tokens", "entry", "facts", "first_s", "gateway", "item", "name", "replica", "shared", "stride")
 
     def __init__(self, name: str, item: TraceItem, gateway: int) -> None:
         self.name = name
@@ -62,6 +62,7 @@ class _Flight:
         self.cached_tokens: int | None = None
         self.replica: int
         self.entry: Entry
+        self.stride: Stride
         self.shared: Shared
 
 
@@ -87,7 +88,7 @@ class Simulation:
         self._progress = progress
         self._replicas = [LabReplica(setup.params, setup.kv(n), setup.speed(n)) for n in range(setup.replicas)]
         sizes = [setup.kv(n) for n in range(setup.replicas)]
-        self.gateways = [LabGateway(entrant, sizes) for _ in range(setup.gateways)]
+        self.gateways = [LabGateway(entrant, sizes, learn=setup.learned) for _ in range(setup.gateways)]
         self._sharing = Sharing(self.gateways, setup.delay_s, self._at)
         self._flights: list[dict[str, _Flight]] = [{} for _ in range(setup.replicas)]
         self._ended: list[Ended] = []
@@ -133,9 +134,10 @@ class Simulation:
         call(at)
 
     def _dispatch(self, flight: _Flight, now: float) -> None:
-        placed = self.gateways[flight.gateway].place(flight.facts)
+        placed = self.gateways[flight.gateway].place(flight.facts, now)
         number = flight.replica = placed.replica
         flight.entry = placed.entry
+        flight.stride = placed.stride
         flight.shared = self._sharing.sent(now, flight.gateway, number, placed.work_tokens, flight.facts)
         replica = self._replicas[number]
         request = flight.item.engine_request(flight.name)
@@ -158,6 +160,10 @@ class Simulation:
         if self._wakes[number] == now:
             self._wakes[number] = None
             self._advance(number, now)
+            gap_s = self._replicas[number].gap_s()
+            if gap_s is not None:
+                for gateway in self.gateways:
+                    gateway.gap(number, gap_s, now)
 
     def _advance(self, number: int, now: float) -> None:
         flights = self._flights[number]
@@ -174,6 +180,7 @@ class Simulation:
         flight.first_s = report.at
         flight.cached_tokens = report.cached_tokens
         flight.entry.first_token()
+        flight.stride.first_token(report.at)
         self._sharing.first_token(report.at, flight.shared)
 
     def _end(self, flight: _Flight, now: float, failure: str = "") -> None:
@@ -194,7 +201,7 @@ class Simulation:
             self._advance(number, now)
             readings.append(replica.scrape())
         for gateway in self.gateways:
-            gateway.scraped(readings)
+            gateway.scraped(readings, now)
         if len(self._ended) < len(self._trace):
             self._at(now + self._entrant.scrape_s, self._scrape)
 
@@ -211,10 +218,9 @@ class Simulation:
             self._at(now + TELEMETRY_S, partial(self._read_clock, number))
 
     def _read_clock(self, number: int, _now: float) -> None:
-        share = self._replicas[number].clock()
-        slowdown = Slowdown(1 / share, 1 / share) if share < 1 else None
+        ratio = 1 / self._replicas[number].clock()
         for gateway in self.gateways:
-            gateway.slowed(number, slowdown)
+            gateway.slowed(number, ratio)
 
     def _kill(self, kill: Kill, now: float) -> None:
         """Who streams from it is cut off; who waits for a first token is sent elsewhere, as a failover does."""

@@ -8,7 +8,7 @@ from gateway.core.affinity import PrefixIndex, capacity_blocks
 from gateway.core.books import Books
 from gateway.core.policies import POLICIES
 from gateway.core.routing import decide
-from gateway.core.types import FleetSnapshot, KvCache, Replica, ReplicaId, ReplicaState, ReplicaView, Slowdown
+from gateway.core.types import FleetSnapshot, KvCache, Replica, ReplicaId, ReplicaState, ReplicaView
 from gateway.lab.entrants import ENTRANTS
 from gateway.lab.gateways import LabGateway
 from gateway.lab.peers import Scraped
@@ -36,13 +36,13 @@ def test_it_chooses_what_serving_would(name: str, steps: list[tuple[int, str]]) 
         match = index.match(facts.blocks)
         chosen = decide(facts, FleetSnapshot(tuple(views)), books, match, policy).ranked[0].id
         policy.record(facts, chosen)
-        placed = lab.place(facts)
+        placed = lab.place(facts, 0.0)
         assert IDS[placed.replica] == chosen
         assert placed.work_tokens == facts.uncached_tokens(match.depth(chosen))
         entries.append((placed.entry, books.open(chosen, placed.work_tokens, facts.prompt_tokens)))
         index.record(chosen, facts.blocks)
         if then == "scrape":
-            lab.scraped([Scraped(0, 0.1 * n) for n in range(3)])
+            lab.scraped([Scraped(0, 0.1 * n) for n in range(3)], 0.0)
             views = [
                 ReplicaView(view.replica, view.state, kv=KvCache(KV, 0.1 * n, books[view.id].held_tokens))
                 for n, view in enumerate(views)
@@ -58,7 +58,7 @@ def test_a_reply_is_known_at_its_end() -> None:
     """Its blocks count for the next turn, which begins with them."""
     gateway = LabGateway(ENTRANTS["prefix"], [KV] * 2)
     turn = item(prompt=1024, output=640)
-    gateway.place(facts_of(turn)).entry.close()
+    gateway.place(facts_of(turn), 0.0).entry.close()
     assert gateway.index.match(turn.index_blocks + turn.reply_index_blocks).deepest == 8
     gateway.replied(0, turn)
     assert gateway.index.match(turn.index_blocks + turn.reply_index_blocks).depth(IDS[0]) == 13
@@ -67,24 +67,24 @@ def test_a_reply_is_known_at_its_end() -> None:
 def test_a_lost_replica_gets_nothing_until_it_is_back() -> None:
     """It is out at once, and comes back with an empty cache and the size of its index."""
     gateway = LabGateway(ENTRANTS["prefix"], [KV, KV])
-    home = gateway.place(facts_of(item())).replica
+    home = gateway.place(facts_of(item()), 0.0).replica
     gateway.lost(home)
-    gateway.scraped([None if n == home else Scraped(0, 0.5) for n in range(2)])
-    assert [gateway.place(facts_of(item(own=n))).replica for n in range(20)] == [1 - home] * 20
+    gateway.scraped([None if n == home else Scraped(0, 0.5) for n in range(2)], 0.0)
+    assert [gateway.place(facts_of(item(own=n)), 0.0).replica for n in range(20)] == [1 - home] * 20
     gateway.rejoined(home)
     assert gateway.index.blocks(IDS[home]) == 0
-    assert home in [gateway.place(facts_of(item(topic=2, own=n))).replica for n in range(4)]
+    assert home in [gateway.place(facts_of(item(topic=2, own=n)), 0.0).replica for n in range(4)]
 
 
 def test_a_slow_replica_gets_less_while_it_is_slow() -> None:
     gateway = LabGateway(ENTRANTS["prefix"], [KV, KV])
 
     def share(count: int) -> int:
-        return sum(gateway.place(facts_of(item(topic=n, own=n))).replica for n in range(count))
+        return sum(gateway.place(facts_of(item(topic=n, own=n)), 0.0).replica for n in range(count))
 
     assert share(20) == 10
-    gateway.slowed(1, Slowdown(3.0, 3.0))
-    gateway.scraped([Scraped(0, 0.1)] * 2)
+    gateway.slowed(1, 3.0)
+    gateway.scraped([Scraped(0, 0.1)] * 2, 0.0)
     assert share(20) < 5
-    gateway.slowed(1, None)
+    gateway.slowed(1, 1.0)
     assert share(20) > 15

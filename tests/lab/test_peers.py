@@ -82,7 +82,7 @@ def test_a_gateway_keeps_held_blocks_for_who_wants_them() -> None:
         return PEERS["dynamo"].make(seen)
 
     gateway = LabGateway(Entrant("dynamo", make, wants_held=True), [100_000])  # type: ignore[arg-type]
-    placed = gateway.place(FACTS)
+    placed = gateway.place(FACTS, 0.0)
     held = given[0].held
     assert held.count_with(ReplicaId("r0"), ()) == 10
     placed.entry.close()

@@ -110,6 +110,20 @@ def test_telemetry_keeps_traffic_from_a_slow_replica() -> None:
     assert share(True, 8, 12) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
+def test_slowness_is_learned_without_telemetry() -> None:
+    """Of what arrives once it had time to show, a slow replica gets less, and nobody has told."""
+    trace = GENERATORS["rag"](Random(1), rate_per_s=40, duration_s=20)
+    setup = Setup(replicas=3, throttles=(Throttle(0, 0.0, 30.0, 0.3, 0.3),))
+
+    def share(learned: bool) -> float:
+        run = simulate(trace, ENTRANTS["prefix"], replace(setup, learned=learned))
+        late = [one.replica for one in run.ended if one.item.arrival_s > 10]
+        return late.count(0) / len(late)
+
+    assert share(True) < 0.9 * share(False)
+
+
 def test_a_death_fails_what_streams_and_moves_what_waits() -> None:
     """One request has its first token when the replica dies, the other does not: it is served elsewhere, from its
     arrival on. The replica that is back gets traffic again."""
