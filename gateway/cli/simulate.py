@@ -16,7 +16,7 @@ from gateway.emulator.engine import EngineParams
 from gateway.lab.capacity import capacity
 from gateway.lab.entrants import ENTRANTS, PEERS, TRIALS, Entrant
 from gateway.lab.figures import Slo, figures
-from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot
+from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot, relative
 from gateway.lab.setup import FOREVER, HARDWARE_GPUS, Kill, Setup, Throttle, pairs, span
 from gateway.lab.simulate import simulate
 from gateway.lab.sources import Source, source
@@ -205,6 +205,7 @@ def _json(plan: _Plan, rows: list[Row], answers: list[str]) -> str:
         "slo": plan.slo,
         "rows": [plain(row) for row in rows],
         "needed": answers,
+        "relative_ttft_p99": relative(rows),
     }
     return msgspec.json.encode(found).decode()
 
@@ -212,6 +213,9 @@ def _json(plan: _Plan, rows: list[Row], answers: list[str]) -> str:
 def _text(plan: _Plan, rows: list[Row], answers: list[str]) -> str:
     lines = [f"note: {plan.source.note}"] if plan.source.note else []
     lines.append(table(HEADS, map(cells, rows)))
+    shares = ", ".join(f"{share:.3f} of {policy}'s" for policy, share in relative(rows).items())
+    if shares:
+        lines += ["", f"p99 TTFT of {rows[0].figures.policy}, geometric mean: {shares}"]
     if answers:
         lines += ["", f"p99 TTFT within {plan.slo.ttft_s * 1000:g} ms at {plan.rates[0]:g} requests/s:", *answers]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 from gateway.lab.figures import Figures
@@ -92,6 +93,21 @@ def needed(rows: Sequence[Row], ttft_s: float) -> list[str]:
             size = f"{enough.replicas} replicas, {enough.replicas * enough.gpus} GPUs"
         answers.append(f"{hardware}, {policy}: {size}")
     return answers
+
+
+def relative(rows: Sequence[Row]) -> dict[str, float]:
+    """p99 TTFT of the first policy as a share of each other one's: the geometric mean over fleets and rates.
+
+    Below 1 the first is better. A pair of which one is not known is left out.
+    """
+    shares: dict[str, list[float]] = {}
+    first: Row | None = None
+    for row in rows:
+        if first is None or row.figures.policy == first.figures.policy:
+            first = row
+        elif first.figures.ttft_p99_s and row.figures.ttft_p99_s:
+            shares.setdefault(row.figures.policy, []).append(first.figures.ttft_p99_s / row.figures.ttft_p99_s)
+    return {policy: geometric_mean(found) for policy, found in shares.items()}
 
 
 def can_plot() -> bool:

@@ -29,7 +29,9 @@ def test_a_table_with_a_line_for_each_policy(capsys: pytest.CaptureFixture[str])
     """On stdout only the table; on stderr, no terminal here, a line for each run that is done."""
     assert main([*FAST, "--policy", "prefix,round_robin"]) == 0
     out, err = capsys.readouterr()
-    head, *lines = out.splitlines()
+    head, *lines, _empty, mean = out.splitlines()
+    assert mean.startswith("p99 TTFT of prefix, geometric mean: ")
+    assert mean.endswith(" of round_robin's")
     assert head.split()[:5] == ["HARDWARE", "REPLICAS", "RATE/s", "LOAD", "POLICY"]
     assert [line.split()[:5] for line in lines] == [
         ["8b-h100", "4", "20.0", "-", "prefix"],

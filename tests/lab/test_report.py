@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.lab.figures import Figures
-from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot
+from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot, relative
 
 FIGURES = Figures(
     policy="prefix",
@@ -67,6 +67,13 @@ def test_how_many_replicas_are_needed() -> None:
         "8b-h100, random: 16 replicas, 16 GPUs",
         "70b-fp8-2h100, prefix: none of 8, 16 replicas is enough",
     ]
+
+
+def test_the_first_policy_as_a_share_of_the_others() -> None:
+    """Half of it at one rate and an eighth at another: a quarter. What is not known is left out."""
+    rows = [row(4, 0.1), row(4, 0.2, "random"), row(4, 0.1), row(4, 0.8, "random"), row(4, 0.1), row(4, None, "random")]
+    assert relative(rows) == {"random": pytest.approx(0.25)}
+    assert relative(rows[:1]) == relative([]) == {}
 
 
 @pytest.mark.slow
