@@ -20,6 +20,8 @@ class Driver:
         self._origin = self._loop.time()
         self._listeners: dict[str, Listener] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._late = False
+        """Whether the engine may hold news already: of a step that had ended before something else was asked of it."""
 
     def now(self) -> float:
         """Seconds of the engine's time; it stands still while frozen."""
@@ -28,17 +30,17 @@ class Driver:
         return (self._loop.time() - self._origin) * self._speed
 
     def submit(self, request: EngineRequest, listener: Listener) -> None:
-        now, late = self._look()
+        now = self._look()
         self._listeners[request.id] = listener
         self.engine.submit(request, now)
-        self._arm(late=late)
+        self._arm()
 
     def abort(self, request_id: str) -> None:
         """Forget the request at once; nothing happens if it has ended."""
         if self._listeners.pop(request_id, None) is not None:
-            now, late = self._look()
+            now = self._look()
             self.engine.abort(request_id, now)
-            self._arm(late=late)
+            self._arm()
 
     def freeze(self) -> None:
         """From now on it takes requests and answers none, like a stopped process."""
@@ -53,21 +55,23 @@ class Driver:
             self._frozen_at = None
         self._arm()
 
-    def _look(self) -> tuple[float, bool]:
-        """The time, and whether a step has ended by it that nobody was told of yet; the engine may take it as read."""
+    def _look(self) -> float:
+        """The time; notes whether a step has ended by it that nobody was told of, since the engine may run past it."""
         now, at = self.now(), self.engine.next_at()
-        return now, at is not None and at <= now
+        self._late = self._late or (at is not None and at <= now)
+        return now
 
-    def _arm(self, *, late: bool = False) -> None:
+    def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = self.now() if late else self.engine.next_at()
+        at = self.now() if self._late else self.engine.next_at()
         if at is not None and self._frozen_at is None:
             self._timer = self._loop.call_at(self._origin + at / self._speed, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._late = False
         news: dict[str, tuple[int, int, bool]] = {}
         for progress in self.engine.advance(self.now()):
             tokens, cached, _ = news.get(progress.request_id, (0, progress.cached_tokens, False))

@@ -50,6 +50,25 @@ async def test_an_aborted_request_is_never_heard_of_again() -> None:
     assert under_test.engine.running == 0
 
 
+async def test_a_late_listener_loses_nothing() -> None:
+    """Symptom: on a busy machine a stream never ended. What ended while a listener was at work, and before it aborted
+    another request, is told all the same."""
+    under_test = driver()
+    ended = asyncio.get_running_loop().create_future()
+
+    def dawdle(tokens: int, cached: int, finished: bool) -> None:
+        late = under_test.now() + 10.0
+        while under_test.now() < late:
+            pass
+        under_test.abort("b")
+
+    under_test.submit(request("a", 1), dawdle)
+    under_test.submit(request("b", 20), lambda *_: None)
+    under_test.submit(request("c", 40), lambda _, __, finished: ended.set_result(None) if finished else None)
+    await asyncio.wait_for(ended, 10)
+    assert under_test.engine.running == 0
+
+
 async def test_time_stands_still_while_frozen() -> None:
     """A thawed engine goes on where it stood."""
     under_test = driver()
