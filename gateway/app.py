@@ -1,17 +1,11 @@
 """The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
 
-import contextlib
 import itertools
 import logging
-import os
 import secrets
-import signal
-import socket
 import ssl
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -43,6 +37,7 @@ from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
 from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
+from gateway.serving.server import Server
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
 from gateway.telemetry.engine import EngineTelemetry
@@ -65,67 +60,6 @@ TELEMETRY_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connect
 
 LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells of a stop before it begins, and leaves the signal at that."""
-
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None], *, signals: bool) -> None:
-        super().__init__(config)
-        self._stopping = stopping
-        self._signals = signals and threading.current_thread() is threading.main_thread()
-        self.interrupted = False
-        self.servers = []
-        self._socket: socket.socket
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.interrupted = self.interrupted or sig == signal.SIGINT
-        super().handle_exit(sig, frame)  # first: it takes a Ctrl-C for the second one if a stop has begun already
-        self._stopping()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again at the end, before the log is written and the pool closed.
-        if not self._signals:
-            yield
-            return
-        old = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for sig, handler in old.items():
-                signal.signal(sig, handler)
-
-    def bind(self) -> None:
-        """Open the listening socket. Raises `OSError`, which uvicorn itself would turn into an exit."""
-        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((self.config.host, self.config.port), family=family, backlog=2048)
-        except OSError as error:
-            where = f"{self.config.host}:{self.config.port}"
-            # Python 3.11 puts the address into strerror, too. The errno of a resolver's error is negative.
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise OSError(error.errno, f"cannot listen on {where}: {why}") from None
-        # Accepted connections inherit it. uvloop sets it itself; asyncio does not, for sockets made without a protocol.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def unbind(self) -> None:
-        self._socket.close()
-
-    async def serve_bound(self) -> None:
-        try:
-            await self.serve(sockets=[self._socket])
-        finally:
-            # Cancelled, uvicorn leaves its listeners open, and uvloop never closes over a socket closed under it.
-            for server in self.servers:
-                server.close()
-            self.unbind()
-
-    @property
-    def port(self) -> int:
-        """The port it listens on, also when it was asked for any free one."""
-        port: int = self._socket.getsockname()[1]
-        return port
 
 
 class Gateway:
@@ -152,18 +86,7 @@ class Gateway:
         self._tls = ssl.create_default_context()
         self.pool = Pool(self.clock, self._tls)
         self.watchdog = Watchdog(self.clock)
-        self.desk = Desk(
-            self.clock,
-            self.board,
-            self.books,
-            self.index,
-            _policy(config),
-            self.pool,
-            Ledger(self.metrics, self._listeners()),
-            _limits(config),
-            aliases=config.models.aliases,
-            slowness=Slowness(learn=config.telemetry.learned),
-        )
+        self.desk = self._desk()
         self.gpus = Gpus(stale_after_s=config.telemetry.gpu.stale_after_s)
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
@@ -238,6 +161,21 @@ class Gateway:
 
     # parts
 
+    def _desk(self) -> Desk:
+        config = self.config
+        return Desk(
+            self.clock,
+            self.board,
+            self.books,
+            self.index,
+            _policy(config),
+            self.pool,
+            Ledger(self.metrics, self._listeners()),
+            _limits(config),
+            aliases=config.models.aliases,
+            slowness=Slowness(learn=config.telemetry.learned),
+        )
+
     def _bind(self) -> None:
         self.public.bind()
         try:
@@ -246,7 +184,7 @@ class Gateway:
             self.public.unbind()
             raise
 
-    def _public_server(self, signals: bool) -> "_Server":
+    def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
         app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
@@ -279,9 +217,9 @@ class Gateway:
             ssl_ca_certs=server.tls.client_ca,
             ssl_cert_reqs=ssl.CERT_REQUIRED if server.tls.client_ca else ssl.CERT_NONE,
         )
-        return _Server(config, self.stop, signals=signals)
+        return Server(config, self.stop, signals=signals)
 
-    def _admin_server(self) -> "_Server":
+    def _admin_server(self) -> Server:
         admin = self.config.admin
         app = admin_app(
             render_metrics=self.metrics.render,
@@ -302,7 +240,7 @@ class Gateway:
             access_log=False,
             timeout_graceful_shutdown=1,
         )
-        return _Server(config, lambda: None, signals=False)
+        return Server(config, lambda: None, signals=False)
 
     def _poller(self, http: httpx.AsyncClient) -> Poller:
         probe = self.config.resilience.probe

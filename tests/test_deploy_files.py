@@ -19,21 +19,8 @@ ALERTS = CONFIG / "prometheus/alerts.yml"
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
-ANNOUNCED = {
-    "gateway_replica_slowdown_ratio": {"replica", "source"},
-    "gateway_replica_kv_usage_ratio": {"replica"},
-    "gateway_replica_waiting_requests": {"replica"},
-    "gateway_replica_running_requests": {"replica"},
-    "gateway_gpu_temperature_celsius": {"replica", "gpu"},
-    "gateway_gpu_power_watts": {"replica", "gpu"},
-    "gateway_gpu_throttled": {"replica", "gpu", "reason"},
-    "gateway_telemetry_age_seconds": {"replica", "source"},
-}
-"""Series whose names and labels are settled and that come with GPU and engine telemetry."""
-
 ROWS = re.findall(r"^\| `(gateway_\w+)` \| \w+[^|]*\| ([^|]*) \|", (ROOT / "docs/metrics.md").read_text("utf-8"), re.M)
 EXPORTED = {name: {label.strip(" `") for label in re.split(r"[,/(]", labels)} - {"-", ""} for name, labels in ROWS}
-LABELS = ANNOUNCED | EXPORTED
 SCRAPED = {"instance", "job", "le"}
 """Labels that Prometheus itself gives, and those of buckets."""
 
@@ -68,8 +55,8 @@ def test_every_series_exists_with_its_labels(where: str) -> None:
     expression = EXPRESSIONS[where]
     names = set(re.findall(r"\bgateway_\w+", expression))
     assert names or "up{" in expression
-    assert {base(name) for name in names} <= LABELS.keys()
-    known = set().union(*(LABELS[base(name)] for name in names)) | SCRAPED
+    assert {base(name) for name in names} <= EXPORTED.keys()
+    known = set().union(*(EXPORTED[base(name)] for name in names)) | SCRAPED
     grouped = re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", expression)
     used = {label.strip() for labels in grouped for label in labels.split(",")}
     used |= set(re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", expression))
@@ -83,7 +70,7 @@ def test_an_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["annotations"]["summary"].endswith(".")
     words = " ".join(rule["annotations"].values())
     names = re.findall(r"\bgateway_\w+", rule["expr"])
-    known = set().union(*(LABELS[base(name)] for name in names)) | SCRAPED
+    known = set().union(*(EXPORTED[base(name)] for name in names)) | SCRAPED
     assert set(re.findall(r"\$labels\.(\w+)", words)) <= known
 
 

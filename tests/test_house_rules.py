@@ -11,16 +11,14 @@ FILES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted
 
 FILE_LINES = 300
 LONG_FILES = {
-    "gateway/app.py": 420,  # the composition root: it names every part once
-    "gateway/serving/exchange.py": 420,  # one request's life, in order, on one screen
+    "gateway/app.py": 400,  # the composition root: it names every part once
+    "gateway/serving/exchange.py": 400,  # one request's life, in order, on one screen
 }
 
 FUNCTION_LINES = 40
 HOT_FUNCTION_LINES = 25
 LONG_FUNCTIONS = {
-    "gateway/app.py:Gateway.__init__": 50,  # every part, once
-    "gateway/api/admin.py:admin_app": 45,  # the list of what the admin port answers
-    "gateway/observability/metrics.py:Metrics.__init__": 75,  # the catalogue of series
+    "gateway/observability/metrics.py:Metrics.__init__": 60,  # the catalogue of series
     "gateway/serving/account.py:account": 45,  # one line for each field of a request's record
 }
 

@@ -1,7 +1,7 @@
 """The admin port: metrics for Prometheus, the dashboard, the fleet and the config as they are, decisions explained."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
@@ -42,15 +42,6 @@ def admin_app(
     def metrics(request: Request) -> Response:
         return Response(render_metrics(), headers={"content-type": PROMETHEUS_TEXT})
 
-    async def explained(request: Request) -> Response:
-        asked = Asked(
-            await body_of(request, max_body_bytes),
-            request.query_params.get("path"),
-            request.headers.get("content-type", "application/json").encode("latin-1"),
-            request.headers.get("x-session-id"),
-        )
-        return json_response(explain(asked), NO_STORE)
-
     app = application(
         [
             Route("/", Resource(root)),
@@ -60,10 +51,23 @@ def admin_app(
             Route("/admin/replicas", Resource(lambda _: json_response({"replicas": state().replicas}, NO_STORE))),
             *drain_routes(command, lambda: state().replicas),
             Route("/admin/config", Resource(lambda _: json_response(config(), NO_STORE))),
-            Route("/admin/explain", Resource(post=explained, allow=("POST",))),
+            Route("/admin/explain", Resource(post=_explained(explain, max_body_bytes), allow=("POST",))),
         ]
     )
     return app if token is None else _Guard(app, token)
+
+
+def _explained(explain: Callable[[Asked], Explanation], limit: int) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        asked = Asked(
+            await body_of(request, limit),
+            request.query_params.get("path"),
+            request.headers.get("content-type", "application/json").encode("latin-1"),
+            request.headers.get("x-session-id"),
+        )
+        return json_response(explain(asked), NO_STORE)
+
+    return answer
 
 
 class _Guard:

@@ -71,7 +71,7 @@ def unserved(config: Config, findings: Sequence[Finding]) -> dict[str, str]:
 async def look_at_all(config: Config, timeout_s: float = TIMEOUT_S) -> tuple[list[Finding], GpuReport]:
     """The replicas, and the GPU sources."""
     findings = await look(config, timeout_s)
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False, verify=ssl.create_default_context()) as http:
         return findings, await look_at_gpus(config, http, timeout_s)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
+from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaState, ReplicaView, Term
 
@@ -58,7 +59,7 @@ class Seen:
     held: HeldBlocks = field(default_factory=HeldBlocks)
 
 
-class Peer:
+class Peer(Policy):
     """A rule that is nothing but its score: it explains nothing and learns nothing."""
 
     name: str
@@ -66,11 +67,6 @@ class Peer:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
-
-    def score(
-        self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
-    ) -> Sequence[float]:
-        raise NotImplementedError
 
     def terms(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match

@@ -33,17 +33,8 @@ class Metrics:
         index: PrefixIndex,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        def counter(name: str, text: str, *labels: str) -> LoopCounter:
-            series = LoopCounter(name, text, labels)
-            registry.register(series)
-            return series
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> LoopHistogram:
-            series = LoopHistogram(name, text, labels, buckets=buckets)
-            registry.register(series)
-            return series
-
         self._registry = registry
+        counter, histogram = self._counter, self._histogram
         self.requests = counter("gateway_requests_total", "Requests ended.", "model", "replica", "code", "class")
         self.ttft = histogram(
             "gateway_time_to_first_token_seconds",
@@ -88,6 +79,16 @@ class Metrics:
         self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")
         registry.register(_Gauges(board, books, index))
         registry.register(Vitals(board, now))
+
+    def _counter(self, name: str, text: str, *labels: str) -> LoopCounter:
+        series = LoopCounter(name, text, labels)
+        self._registry.register(series)
+        return series
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> LoopHistogram:
+        series = LoopHistogram(name, text, labels, buckets=buckets)
+        self._registry.register(series)
+        return series
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -110,14 +110,11 @@ class Reply:
     def pass_on(self, data: bytes, *, ended: bool = False) -> None:
         """One write: the head if it is still due, the bytes, and the end if this is it."""
         if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            if ended:
-                data += LAST_CHUNK
+            data = chunk(data) + LAST_CHUNK if ended else chunk(data)
         if self._due:
             data, self._due = self._due + data, b""
         if data:
-            self.bytes += len(data)
-            self._client.write(data)
+            self._write(data)
 
     def _response_head(self, extra: bytes) -> bytes:
         head = self._head

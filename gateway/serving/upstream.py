@@ -229,7 +229,7 @@ class _Address:
 class Pool:
     """Connections to all replicas. `take` is immediate; `dial` is for when it has none. `tls`: whom to trust."""
 
-    def __init__(self, clock: Clock, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, clock: Clock, tls: ssl.SSLContext) -> None:
         self._clock = clock
         self._tls = tls
         self._addresses: dict[ReplicaId, _Address] = {}
@@ -250,7 +250,7 @@ class Pool:
     async def dial(self, replica: Replica) -> UpstreamConnection:
         """A new connection. Raises `OSError`. Event loops set TCP_NODELAY on what they open."""
         address = self._address(replica)
-        tls = (self._tls or True) if address.secure else None
+        tls = self._tls if address.secure else None
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: UpstreamConnection(self, replica), address.host, address.port, ssl=tls
         )

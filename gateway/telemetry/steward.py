@@ -13,7 +13,7 @@ from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus, any_lost, slowest
 from gateway.core.pressure import forgotten
 from gateway.core.slowdown import Slowness, used
-from gateway.core.types import FleetSnapshot, ReplicaId, ReplicaView, Slowdown
+from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign, Slowdown
 
 log = logging.getLogger("gateway.telemetry")
 
@@ -55,6 +55,8 @@ class Steward:
         new = tuple([self._seen(view, learned.get(view.id), now) if view.id in due else view for view in old.replicas])
         if any(after is not before for after, before in zip(new, old.replicas, strict=True)):
             self._board.publish(FleetSnapshot(new))
+        for view in new:
+            self._heed_gpus(view, now)
         self._index.follow(self._board.current)
         self._tell(now)
 
@@ -76,6 +78,13 @@ class Steward:
             return view
         slowdown = used(learned, slowest(gpus))
         return replace(view, learned=learned, gpus=gpus, gpu_lost=any_lost(gpus), slowdown=slowdown)
+
+    def _heed_gpus(self, view: ReplicaView, now: float) -> None:
+        """A replica with a lost GPU is out until its GPUs are seen to be well: one that is lost may show no more."""
+        if view.gpu_lost is not None and view.gpu_lost is not view.condition.gpu_lost:
+            sign = Sign.GPU_LOST if view.gpu_lost else Sign.GPU_FOUND
+            self._board.fold(HealthReading(view.id, sign), now)
+            log.warning("replica %s: %s", view.id, "a GPU is lost" if view.gpu_lost else "its GPUs are back")
 
     def _heed_restart(self, view: ReplicaView) -> None:
         restarts = view.engine.restarts if view.engine else 0

@@ -16,6 +16,7 @@ from gateway.core.types import (
     ModelsReading,
     Replica,
     ReplicaId,
+    ReplicaState,
     ReplicaView,
     Slowdown,
 )
@@ -110,6 +111,31 @@ def test_gpus_reach_the_score() -> None:
     steward.tick()
     (view,) = board.current.replicas
     assert (view.slowdown, view.gpu_lost, view.gpus[0].at) == (None, None, clock.now - 10.1)
+
+
+def test_a_lost_gpu_puts_its_replica_out() -> None:
+    """At once, and until its GPUs are seen to be well: that nobody shows them any more is no such thing. Silence of a
+    GPU that was well puts nobody out."""
+    well = GpuSample(uuid="a", clock_mhz=1980.0, top_clock_mhz=1980.0, reasons=frozenset(), lost=False)
+    board = Board(FleetSnapshot((ReplicaView(Replica(R0, "http://r0", gpus=("GPU-a",)), ReplicaState.READY),)))
+    clock, gpus = ManualClock(), Gpus(stale_after_s=10.0)
+    steward = Steward(board, PrefixIndex(), Slowness(), gpus, clock, engine_stale_s=3.0)
+
+    def after(samples: list[GpuSample], seconds: float = 1.0) -> tuple[ReplicaState, bool]:
+        clock.now += seconds
+        gpus.look("nvml", samples, clock.now)
+        steward.tick()
+        (view,) = board.current.replicas
+        return view.state, view.condition.gpu_lost
+
+    assert after([well]) == (ReplicaState.READY, False)
+    assert after([], 11.0) == (ReplicaState.READY, False)
+    assert after([replace(well, lost=True)]) == (ReplicaState.EJECTED, True)
+    assert after([], 11.0) == (ReplicaState.EJECTED, True)
+    assert after([well]) == (ReplicaState.EJECTED, False)
+    board.fold(ModelsReading(R0, frozenset("m")), clock.now)
+    board.fold(ModelsReading(R0, frozenset("m")), clock.now)
+    assert board.current.replicas[0].state is ReplicaState.WARMING
 
 
 def test_a_large_fleet_is_looked_at_in_turns() -> None:
