@@ -24,6 +24,7 @@ def account(
     status: int,
     error: str | None,
     disconnected: str | None,
+    resumed: int,
 ) -> RequestRecord:
     """The record of a request; without `facts` it could not be read, without `route` nobody was asked.
 
@@ -42,6 +43,7 @@ def account(
         replicas=tuple([replica.id for replica in tried]),
         reason=attempt.reason if attempt is not None else None,
         attempts=len(tried),
+        resumed=resumed,
         status=status,
         error=error,
         stream=facts is not None and facts.stream,
