@@ -21,6 +21,11 @@ class Plain(msgspec.Struct):
     stream_options: StreamOptions | None = None
     cache_salt: msgspec.Raw = ABSENT
 
+    @property
+    def asks_usage(self) -> bool:
+        """Whether the client wants the usage event of a stream."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
 
 class Generating(Plain, kw_only=True):
     """What makes of an answer more than one plain text, or makes its rest depend on more than what came before it."""
@@ -136,6 +141,11 @@ LOOSE_MESSAGE = msgspec.json.Decoder(LooseMessage)
 TURNS = msgspec.json.Decoder(list[LooseTurn])
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 OPTIONS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+
+
+def asks_ids(asked: Plain) -> bool:
+    """Whether the client itself wants to be told token ids."""
+    return isinstance(asked, Generating) and bytes(asked.return_token_ids) == b"true"
 
 
 def resumable(shape: Shape, asked: Plain) -> bool:

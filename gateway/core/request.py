@@ -21,11 +21,11 @@ from gateway.core.bodies import (
     SCORE,
     TURNS,
     Embedding,
-    Generating,
     LooseTurn,
     Plain,
     Score,
     Turn,
+    asks_ids,
     resumable,
 )
 from gateway.core.decoding import decode
@@ -92,8 +92,7 @@ def parse(
 ) -> RequestFacts:
     """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame.
 
-    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas
-    serve; the request is then one for the latter.
+    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas serve.
     """
     if endpoint.shape is Shape.FORM:
         return _parse_form(endpoint, content_type, body, session, aliases)
@@ -105,8 +104,7 @@ def parse(
         plain.model = served
         body = with_model(body, served)
     stream = bool(plain.stream)
-    asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
-    hides_usage = stream and endpoint.asks_usage and not asked
+    hides_usage = stream and endpoint.asks_usage and not plain.asks_usage
     ratio = ID_BYTES if prompt.tokens is not None else bytes_per_token(plain.model)
     return RequestFacts(
         endpoint=endpoint,
@@ -121,7 +119,7 @@ def parse(
         prompt_bytes=len(prompt.text) if prompt.tokens is None else 0,
         session=session,
         resumable=stream and resumable(endpoint.shape, plain),
-        shows_ids=isinstance(plain, Generating) and bytes(plain.return_token_ids) == b"true",
+        shows_ids=asks_ids(plain),
     )
 
 

@@ -31,7 +31,6 @@ class Exchange:
         "_endpoint",
         "_last",
         "_read",
-        "_resumed",
         "_route",
         "_running",
         "_score",
@@ -64,7 +63,6 @@ class Exchange:
         self._running: list[Attempt] = []
         self._last: Attempt | None = None
         self._carry: Carry | None = None
-        self._resumed = 0
         self._score = b""
         self._settled = False
 
@@ -215,7 +213,8 @@ class Exchange:
     def went_on(self, tokens: int) -> None:
         """The first output of an attempt that goes on with an answer; so many tokens of it were carried over."""
         self.desk.ledger.resumed("resumed")
-        self._resumed = tokens
+        assert self._route is not None
+        self._route.resumed = tokens
 
     def expired(self) -> None:
         """The deadline has passed."""
@@ -287,7 +286,6 @@ class Exchange:
             status=status,
             error=error,
             disconnected=disconnected,
-            resumed=self._resumed,
         )
         if facts is not None and record.prompt_tokens:
             desk.ratios.learn(facts.model, facts.prompt_bytes, record.prompt_tokens)

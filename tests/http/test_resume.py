@@ -106,7 +106,7 @@ def assert_seamless(response: Response, body: dict[str, Any], path: str) -> None
 
 
 @contextlib.asynccontextmanager
-async def two_replicas(resilience: Resilience = PATIENT, speed: float = 20) -> AsyncIterator[tuple[Fleet, Running]]:
+async def two_replicas(resilience: Resilience = PATIENT, speed: float = 1) -> AsyncIterator[tuple[Fleet, Running]]:
     """The first one is chosen: the other is believed to have more to do."""
     async with Fleet(2, speed=speed) as fleet, running(config_for(fleet.urls, resilience=resilience)) as harness:
         elsewhere = harness.gateway.books.open(ReplicaId("r1"), 1, 1)
