@@ -154,6 +154,8 @@ async def test_the_largest_body_that_is_allowed(harness: Running, peers: Peers) 
         ("PUT /v1/embeddings", 405, "method_not_allowed"),
         ("DELETE /healthz", 405, "method_not_allowed"),
         ("GET /v1/models/nope", 404, "model_not_found"),
+        ("POST http://x/nowhere", 404, "not_found"),
+        ("GET http://x/v1/chat/completions", 405, "method_not_allowed"),
     ],
 )
 async def test_a_path_or_method_that_is_not_there(
@@ -183,6 +185,15 @@ async def test_an_upload_to_a_path_that_takes_none(harness: Running, peers: Peer
         response = await client.response()
         assert response.status in (404, 405)
         assert not client.was_reset
+    assert peers.calls == []
+
+
+@pytest.mark.parametrize("start", [b"content-length: 9\r\n\r\nx", b"transfer-encoding: chunked\r\n\r\n5\r\nhe"])
+@pytest.mark.parametrize("path", [b"/nowhere", b"/v1/models"])
+async def test_an_upload_to_such_a_path_that_stalls(harness: Running, peers: Peers, path: bytes, start: bytes) -> None:
+    """408 after `request_read_timeout_s`, as on a path that is relayed; it once waited 5 s, whatever was configured."""
+    response = await refused(harness, b"POST %b HTTP/1.1\r\nhost: x\r\n%b" % (path, start))
+    assert (response.status, response.error["code"]) == (408, "upload_timeout")
     assert peers.calls == []
 
 
@@ -324,6 +335,23 @@ async def test_a_request_byte_by_byte(harness: Running, peers: Peers) -> None:
             await anyio.lowlevel.checkpoint()
         assert (await client.response()).body == b"{}"
     assert peers.calls[0].body == BODY
+
+
+@pytest.mark.parametrize("host", ["x", "other.example:8080", "[::1]:80", "user@x"])
+async def test_a_target_in_absolute_form(harness: Running, peers: Peers, host: str) -> None:
+    """As clients send it to a proxy, and every server must take it (RFC 9112, 3.2.2): once 405. The path is served."""
+    async with connect(harness.port) as client:
+        client.send(request(f"http://{host}{CHAT}?a=b", chat()) + request(f"HTTPS://{host}{CHAT}", chat()))
+        assert [(await client.response()).body for _ in range(2)] == [b"{}", b"{}"]
+        client.send(f"GET http://{host}/v1/models HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        assert json.loads((await client.response()).body)["object"] == "list"
+    assert [call.target for call in peers.calls] == [CHAT.encode() + b"?a=b", CHAT.encode()]
+
+
+async def test_a_target_in_absolute_form_without_a_path(harness: Running, peers: Peers) -> None:
+    """It is the root's."""
+    response = await refused(harness, b"GET http://x HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert json.loads(response.body)["api"] == "/v1"
 
 
 async def test_empty_lines_before_a_request(harness: Running, peers: Peers) -> None:

@@ -26,6 +26,23 @@ def test_a_head_is_read():
 
 
 @pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        (b"/v1/a?b=http://c", b"/v1/a?b=http://c"),
+        (b"http://h/v1/a?b=c", b"/v1/a?b=c"),
+        (b"HTTP://h:80//v1/a%20b?", b"//v1/a%20b"),
+        (b"https://u@h", b"/"),
+        (b"http://h?b", b"/?b"),
+        (b"*", b"*"),
+    ],
+)
+def test_a_target_in_absolute_form_is_its_path(target, url):
+    """And its query; the target stays as it came, for who reads the bytes again."""
+    head = read_head(b"OPTIONS %b HTTP/1.1\r\n\r\n" % target)
+    assert (head.url, head.target) == (url, target)
+
+
+@pytest.mark.parametrize(
     ("version", "lines", "http10", "keep_alive"),
     [
         (b"1.1", [], False, True),
