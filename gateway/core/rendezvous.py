@@ -51,7 +51,7 @@ def bounded(key: int | None, candidates: Sequence[ReplicaView], books: Books, lo
 
 
 def terms(key: int | None, scores: Sequence[float], *, key_is: str, no_key: str) -> list[list[Term]]:
-    """What the scores of `bounded` are made of. `key_is`, `no_key`: in words, what is hashed, and what its lack means."""
+    """What the scores of `bounded` are made of. `key_is`, `no_key`: in words, what is hashed, and what its lack is."""
     if key is None:
         return [[Term("in_flight", score, f"requests in flight there: {no_key}")] for score in scores]
     return [

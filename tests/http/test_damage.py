@@ -16,10 +16,9 @@ import anyio.from_thread
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from msgspec import structs
 
 from gateway.config import Resilience
-from gateway.config.keys import EngineTelemetry, Probe, Telemetry
+from gateway.config.keys import Probe
 from tests.peers import LAST, WHOLE, Call, Peers, chunked, scripted, sized, token
 from tests.raw import CHAT, chat, connect, request
 from tests.running import Running, config_for, running
@@ -31,10 +30,12 @@ EXAMPLES = 100 if settings().max_examples > 500 else 10
 QUICK = Resilience(
     probe=Probe(interval_s=3600.0), connect_timeout_s=1.0, first_token_timeout_s=0.3, idle_timeout_s=0.3, max_attempts=2
 )
-SELDOM = Telemetry(engine=EngineTelemetry(interval_s=3600.0))
-"""Pauses of the pollers are drawn from `random`, which hypothesis wants for itself while it draws."""
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the deep profile takes minutes
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),  # the deep profile takes minutes
+    # The pollers, in their thread, draw their pauses from it while a strategy draws.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
 
 Edit = Callable[[bytes], bytes]
 
@@ -88,10 +89,11 @@ class Bench:
 async def serving() -> AsyncIterator[tuple[Peers, Running, list[dict[str, Any]]]]:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    async with scripted(2) as peers:
-        config = config_for(peers.urls, resilience=QUICK, request_read_timeout_s=0.3)
-        async with running(structs.replace(config, telemetry=SELDOM)) as harness:
-            yield peers, harness, complaints
+    async with (
+        scripted(2) as peers,
+        running(config_for(peers.urls, resilience=QUICK, request_read_timeout_s=0.3)) as harness,
+    ):
+        yield peers, harness, complaints
 
 
 @pytest.fixture(scope="module")
