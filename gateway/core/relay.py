@@ -21,11 +21,11 @@ class StreamRelay:
         "_read",
         "_splitter",
         "_stencil",
+        "code",
         "ended",
         "failed",
+        "last_words",
         "output",
-        "refused",
-        "told",
         "usage",
     )
 
@@ -41,10 +41,10 @@ class StreamRelay:
         self.usage: Usage | None = None
         self.failed: str | None = None
         """Why the answer failed, as far as its events tell; `None` while it has not."""
-        self.told = False
-        """Whether the replica itself has told the client of the failure, by an error event."""
-        self.refused = False
-        """Whether it failed because of what the client asked: another replica would say the same."""
+        self.last_words = b""
+        """The error event by which the replica itself told of the failure; it is not handed on."""
+        self.code: int | None = None
+        """The 4xx code in that event: it failed because of what the client asked, and another would say the same."""
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
@@ -82,9 +82,9 @@ class StreamRelay:
             self.usage = signal.usage
         if signal.error is not None:
             self.failed = signal.error
-            self.refused = signal.refused
-            self.told = True
-            return True
+            self.code = signal.code
+            self.last_words = event
+            return False
         if signal.aborted:
             self.failed = "the replica stopped before the answer was complete"
             return False
