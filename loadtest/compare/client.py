@@ -133,9 +133,10 @@ class Connection(asyncio.Protocol):
 class Load:
     """All requests of a run against one port."""
 
-    def __init__(self, port: int, speed: float) -> None:
+    def __init__(self, port: int, speed: float, *, drain_s: float = DRAIN_S) -> None:
         self._port = port
         self._speed = speed
+        self._drain_s = drain_s
         self._free: list[Connection] = []
         self._started_s = time.perf_counter()
 
@@ -143,14 +144,14 @@ class Load:
         return time.perf_counter() - self._started_s
 
     async def run(self, planned: Sequence[Planned]) -> list[Outcome]:
-        """Send each when it is due. What has not ended `DRAIN_S` after the last one is given up."""
+        """Send each when it is due. What has not ended `drain_s` after the last one is given up."""
         outcomes = [Outcome(one) for one in planned]
         self._started_s = time.perf_counter()
         async with anyio.create_task_group() as group:
             for outcome in outcomes:
                 await anyio.sleep(max(0.0, outcome.planned.at_s / self._speed - self.now()))
                 group.start_soon(self._ask, outcome)
-            group.cancel_scope.deadline = anyio.current_time() + DRAIN_S
+            group.cancel_scope.deadline = anyio.current_time() + self._drain_s
         for connection in self._free:
             connection.close()
         return outcomes
