@@ -61,7 +61,7 @@ class StreamRelay:
         if self._splitter.opaque:
             self.ended = self.output = True
             return b"".join(events)
-        kept = [event for event in events if self._look(event)]
+        kept = [self._show(event) for event in events if self._look(event)]
         return kept[0] if len(kept) == 1 else b"".join(kept)
 
     def _look(self, event: bytes) -> bool:
@@ -74,7 +74,7 @@ class StreamRelay:
         signal = self._read(data)
         if signal is OUTPUT:
             self.output = True
-            self._stencil.cut(event)
+            self._learn(event)
             return True
         if signal.output:
             self.output = True
@@ -91,6 +91,14 @@ class StreamRelay:
         if signal.finished:
             self.ended = True
         return not (signal.usage_only and self._hide_usage)
+
+    def _learn(self, event: bytes) -> None:
+        """An event that is output and nothing else: the next ones will look like it."""
+        self._stencil.cut(event)
+
+    def _show(self, event: bytes) -> bytes:
+        """An event as the client is to see it."""
+        return event
 
     def finish(self) -> bytes:
         """The replica's stream has ended: what is left of it. Sets `failed` if the answer is not complete."""

@@ -29,7 +29,7 @@ def account(
 
     `attempt`: the one that answered, or the last one.
     """
-    usage = (attempt.answer.usage() if attempt is not None and attempt.answer is not None else None) or _UNKNOWN
+    usage = _usage(attempt)
     tried = route.tried if route is not None else ()
     return RequestRecord(
         time=time,
@@ -42,6 +42,7 @@ def account(
         replicas=tuple([replica.id for replica in tried]),
         reason=attempt.reason if attempt is not None else None,
         attempts=len(tried),
+        resumed=route.resumed if route is not None else 0,
         status=status,
         error=error,
         stream=facts is not None and facts.stream,
@@ -55,3 +56,8 @@ def account(
         bytes=reply.bytes,
         disconnected=disconnected,
     )
+
+
+def _usage(attempt: Attempt | None) -> Usage:
+    answer = attempt.answer if attempt is not None else None
+    return (answer.usage() if answer is not None else None) or _UNKNOWN

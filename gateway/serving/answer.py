@@ -1,28 +1,15 @@
 """A replica's answer as it passes: its head, and what its body says of itself."""
 
-from typing import Protocol
-
+from gateway.core.carry import Carry
+from gateway.core.continuation import Continuation
 from gateway.core.events import Usage, usage_of
 from gateway.core.relay import StreamRelay
 from gateway.core.request import RequestFacts
+from gateway.core.tracked import TrackedRelay
 from gateway.serving.upstream import ResponseHead
 
 READ_ANSWER_BYTES = 256 * 1024
 """An answer that is not streamed is read for its usage up to this size; beyond it, its token counts are not known."""
-
-
-class Relay(Protocol):
-    """Looks at the events of a streamed answer; see `StreamRelay`, which is the usual one."""
-
-    output: bool
-    usage: Usage | None
-    failed: str | None
-    last_words: bytes
-    code: int | None
-
-    def feed(self, data: bytes) -> bytes: ...
-
-    def finish(self) -> bytes: ...
 
 
 class Answer:
@@ -30,9 +17,9 @@ class Answer:
 
     __slots__ = ("_pieces", "_size", "head", "relay")
 
-    def __init__(self, head: ResponseHead, facts: RequestFacts, relay: Relay | None = None) -> None:
+    def __init__(self, head: ResponseHead, facts: RequestFacts, relay: StreamRelay | None = None) -> None:
         self.head = head
-        self.relay: Relay | None = None
+        self.relay: StreamRelay | None = None
         if head.status == 200 and head.content_type.startswith(b"text/event-stream"):
             self.relay = relay or StreamRelay(facts.endpoint.read, hide_usage=facts.hides_usage)
         self._pieces: list[bytes] = []
@@ -52,6 +39,17 @@ class Answer:
     def refusal(self) -> int | None:
         """The 4xx code with which its events refuse the request itself: another replica would say the same."""
         return self.relay.code if self.relay is not None else None
+
+    @property
+    def carry(self) -> Carry | None:
+        """What another replica needs to go on with it; `None` if none can."""
+        relay = self.relay
+        return relay.carry if isinstance(relay, TrackedRelay | Continuation) and relay.carry.ready else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its finish reason was told."""
+        return self.relay is not None and self.relay.ended
 
     def look(self, data: bytes, *, complete: bool = False) -> bytes:
         """What the client is to get of these body bytes."""

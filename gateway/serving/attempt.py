@@ -4,59 +4,24 @@
 """
 
 from math import inf
-from typing import Protocol
 
 from gateway.core.books import Entry
-from gateway.core.request import RequestFacts
 from gateway.core.slowdown import Stride
-from gateway.core.timeline import Timeline
 from gateway.core.types import Replica
 from gateway.errors import GatewayError, ReplicaFailed, ReplicaTimeout
 from gateway.observability.ledger import Series
 from gateway.serving.answer import Answer
-from gateway.serving.desk import Desk
+from gateway.serving.asking import Asking
 from gateway.serving.dial import DialFailed, dial
-from gateway.serving.http import RequestHead
-from gateway.serving.reply import Client, Reply
+from gateway.serving.seam import Errand, Seam, first_errand
 from gateway.serving.upstream import UpstreamConnection
-from gateway.serving.witness import BUSY, Witness
+from gateway.serving.witness import BUSY
 
 WHOLE_ANSWER_TIMEOUT_S = 600.0
 """How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
 
 OVERLOADED = frozenset({429, BUSY})
 """What a replica says that has too much to do: another may have less. Any other 4xx is final."""
-
-
-class Asking(Protocol):
-    """The request on whose behalf a replica is asked: what its attempts share, and what they tell it."""
-
-    desk: Desk
-    client: Client
-    head: RequestHead
-    facts: RequestFacts
-    timeline: Timeline
-    witness: Witness
-    reply: Reply
-    class_: str
-    until: float
-    """When it must be over, in monotonic seconds."""
-
-    @property
-    def may_retry(self) -> bool:
-        """Whether another replica may be asked, or is."""
-
-    def waits(self) -> None:
-        """The `deadline` of an attempt has changed."""
-
-    def chosen(self, attempt: "Attempt") -> None:
-        """The first bytes for the client are here: this attempt answers."""
-
-    def failed(self, attempt: "Attempt", error: GatewayError, reason: str) -> None:
-        """The attempt is over; `reason` is one of `gateway_retries_total`."""
-
-    def answered(self, attempt: "Attempt", status: int) -> None:
-        """The answer is complete, and handed to the client."""
 
 
 class Attempt:
@@ -66,20 +31,23 @@ class Attempt:
         "_asker",
         "_desk",
         "_entry",
+        "_errand",
         "_flowing",
         "_over",
-        "_producing",
+        "_seam",
         "_series",
         "_stride",
         "_upstream",
         "answer",
         "deadline",
+        "producing",
         "reason",
         "replica",
     )
 
-    def __init__(self, asker: Asking, replica: Replica, reason: str, depth: int) -> None:
-        """`depth`: blocks of the prompt that the replica is likely to hold. `reason`: why it is asked, in one word."""
+    def __init__(self, asker: Asking, replica: Replica, reason: str, depth: int, seam: Seam | None = None) -> None:
+        """`depth`: blocks of the prompt that the replica is likely to hold. `reason`: why it is asked, in one word.
+        `seam`: where it goes on with an answer that has begun."""
         desk, facts = asker.desk, asker.facts
         self._asker = asker
         self._desk = desk
@@ -88,9 +56,13 @@ class Attempt:
         self.answer: Answer | None = None
         self.deadline = inf
         """When it has waited long enough, in monotonic seconds; `inf` while it dials, which has its own time-out."""
+        self.producing = False
+        """Whether it has given output."""
+        self._seam = seam
+        self._errand: Errand | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
-        self._flowing = self._producing = self._over = False
+        self._flowing = self._over = False
         work = facts.uncached_tokens(depth)
         self._stride: Stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
         self._entry: Entry = desk.books.open(replica.id, work, facts.prompt_tokens)
@@ -99,6 +71,25 @@ class Attempt:
 
     def start(self) -> None:
         """Send the request, on a connection that is idle or on a new one."""
+        if self._seam is not None:
+            self._wait(2 * self._desk.limits.connect_timeout_s)
+            self._desk.pool.spawn(self._take_up(self._seam))
+            return
+        asker = self._asker
+        self._errand = first_errand(self._desk, self.replica, asker.head.url, asker.facts)
+        self._run()
+
+    async def _take_up(self, seam: Seam) -> None:
+        """Find out what the replica is to be asked for the rest of an answer."""
+        try:
+            self._errand = await seam.errand(self._desk, self.replica)
+        except ReplicaFailed as error:
+            self._fail(error, "resume")
+            return
+        if not self._over:
+            self._run()
+
+    def _run(self) -> None:
         connection = self._desk.pool.take(self.replica)
         if connection is not None:
             self._send(connection)
@@ -122,14 +113,15 @@ class Attempt:
             self._send(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        asker = self._asker
+        asker, errand = self._asker, self._errand
+        assert errand is not None
         limits, facts = self._desk.limits, asker.facts
         self._upstream = connection
         wait_s = limits.first_token_timeout_s if facts.stream else WHOLE_ANSWER_TIMEOUT_S
         self._wait(wait_s)
-        body = facts.body
+        body = errand.body
         head = b"POST %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-            asker.head.url,
+            errand.url,
             self._desk.pool.lines(self.replica),
             b"".join(asker.head.lines),
             asker.reply.request_id.encode(),
@@ -186,12 +178,18 @@ class Attempt:
         asker, answer = self._asker, self.answer
         assert answer is not None
         assert answer.failed is not None
-        if not self._flowing and (answer.refusal or ((data or answer.last_words) and not asker.may_retry)):
+        if not self._flowing and self._shows_failure(answer, data):
             self._flow()
         if self._flowing:
             asker.reply.pass_on(data)
             self._mark(self._desk.clock.monotonic())
         self._fail(ReplicaFailed(f"replica {self.replica.id}: {answer.failed}"), "stream")
+
+    def _shows_failure(self, answer: Answer, data: bytes) -> bool:
+        """Whether the client is to see what an answer said that has failed before anything of it was passed on."""
+        if self._seam is not None:
+            return data != b""
+        return answer.refusal is not None or (bool(data or answer.last_words) and not self._asker.may_retry)
 
     def _take_head(self, upstream: UpstreamConnection) -> bool:
         """The head of an answer; `False` when it says that another replica should be asked instead."""
@@ -199,11 +197,13 @@ class Attempt:
         assert head is not None
         self.stirred()
         status = head.status
-        if (status >= 500 or status in OVERLOADED) and asker.may_retry:
+        goes_on = self._seam is not None
+        if (goes_on and status != 200) or ((status >= 500 or status in OVERLOADED) and asker.may_retry):
             reason = "busy" if status in OVERLOADED else "status"
             self._fail(ReplicaFailed(f"replica {self.replica.id}: answered {status}"), reason)
             return False
-        self.answer = Answer(head, asker.facts)
+        assert self._errand is not None
+        self.answer = Answer(head, asker.facts, self._errand.relay)
         self._series = self._desk.ledger.series(asker.facts.model, self.replica.id, asker.class_, "default")
         return True
 
@@ -214,24 +214,26 @@ class Attempt:
         relay = self.answer.relay
         if relay is None or relay.output:
             gap = asker.timeline.output(now) if relay is not None else None
-            if not self._producing:
-                self._first_output(now)
             if gap is not None:
                 assert self._series is not None
                 self._series.itl.observe(gap)
-                if now >= self._stride.pace.next_at:
+                if now >= self._stride.pace.next_at and self.producing:
                     self._stride.pace.gap(gap, now)
+            if not self.producing:
+                self._first_output(now)
             asker.client.deadline = min(now + self._desk.limits.idle_timeout_s, asker.until)
         elif asker.timeline.first_output_at is not None:
             asker.client.deadline = min(now + self._desk.limits.idle_timeout_s, asker.until)
 
     def _first_output(self, now: float) -> None:
-        self._producing = True
+        self.producing = True
         answer = self.answer
         assert answer is not None
         self._entry.first_token()
         self._asker.witness.output(self.replica.id, answer.head.status, self._asker.facts, now)
-        if answer.relay is not None:
+        if self._seam is not None:
+            self._asker.went_on(self._seam.kept)
+        elif answer.relay is not None:
             self._stride.first_token(now)
 
     def pause(self) -> None:

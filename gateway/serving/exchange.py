@@ -3,17 +3,21 @@
 from math import inf
 
 from gateway.core.affinity import Match
+from gateway.core.carry import Carry
+from gateway.core.continuation import closing, counted
 from gateway.core.endpoints import Endpoint
 from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
 from gateway.errors import Draining, GatewayError
 from gateway.serving.account import account
+from gateway.serving.answer import Answer
 from gateway.serving.attempt import Attempt
 from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
 from gateway.serving.route import Route, answer_lines
+from gateway.serving.seam import Seam
 from gateway.serving.witness import Witness
 
 CLIENT_LEFT = 499
@@ -23,6 +27,7 @@ class Exchange:
     """Owns a request from its last body byte to `_settle`, which counts exactly once, whatever comes first."""
 
     __slots__ = (
+        "_carry",
         "_endpoint",
         "_last",
         "_read",
@@ -57,6 +62,7 @@ class Exchange:
         self._route: Route | None = None
         self._running: list[Attempt] = []
         self._last: Attempt | None = None
+        self._carry: Carry | None = None
         self._score = b""
         self._settled = False
 
@@ -96,11 +102,11 @@ class Exchange:
 
     # ask
 
-    def _ask(self, reason: str, match: Match) -> None:
+    def _ask(self, reason: str, match: Match, seam: Seam | None = None) -> None:
         """The next replica of the ranking."""
         assert self._route is not None
         replica = self._route.next()
-        self._last = attempt = Attempt(self, replica, reason, match.depth(replica.id))
+        self._last = attempt = Attempt(self, replica, reason, match.depth(replica.id), seam)
         self._running.append(attempt)
         self.desk.index.record(replica.id, self.facts.blocks)
         self.waits()
@@ -125,7 +131,8 @@ class Exchange:
         self._running = [attempt]
         self._last = attempt
         assert attempt.answer is not None
-        self.reply.begin(attempt.answer, self._gateway_lines)
+        if not self.reply.begun:
+            self.reply.begin(attempt.answer, self._gateway_lines)
 
     def pause(self) -> None:
         """The client reads more slowly than the replica writes: let the replica feel it."""
@@ -156,12 +163,58 @@ class Exchange:
         if self._running:
             self.waits()
         elif self.reply.begun:
-            self._break_off(error, attempt)
+            self._go_on(attempt, error)
         elif self.may_retry:
             desk.ledger.retried(reason)
             self._ask("failover", desk.index.match(self.facts.blocks))
         else:
             self._refuse(error)
+
+    def _go_on(self, attempt: Attempt, error: GatewayError) -> None:
+        """The answer has begun: another replica goes on with it, if there is one that can."""
+        answer = attempt.answer
+        if answer is not None and answer.carry is not None:
+            self._carry = answer.carry
+        carry, desk = self._carry, self.desk
+        ended = answer is not None and answer.ended
+        if carry is not None and answer is not None and ended and (carry.exact or self.facts.hides_usage):
+            self._close_up(carry, answer)
+        elif carry is not None and not ended and self._finds_another(attempt):
+            desk.ledger.retried("resume")
+            self._ask("resume", desk.index.match(self.facts.blocks), Seam(self.head.url, self.facts, carry))
+        else:
+            if self.reply.streams:
+                desk.ledger.resumed("impossible" if carry is None else "failed")
+            self._break_off(error, attempt)
+
+    def _finds_another(self, attempt: Attempt) -> bool:
+        """Whether there is a replica to go on: of a new ranking if the last one asked gave output, else the next."""
+        route = self._route
+        assert route is not None
+        if attempt.producing or attempt.reason != "resume":
+            desk = self.desk
+            match = desk.index.match(self.facts.blocks)
+            try:
+                decision = decide(self.facts, desk.board.current, desk.books, match, desk.policy)
+            except GatewayError:
+                return False
+            others = tuple([replica for replica in decision.ranked if replica.id != attempt.replica.id])
+            route.again(decision._replace(ranked=others))
+        return route.more
+
+    def _close_up(self, carry: Carry, answer: Answer) -> None:
+        """All was told but the end."""
+        assert answer.relay is not None
+        answer.relay.usage = counted(carry) if carry.exact else None
+        self.reply.pass_on(closing(carry, usage=not self.facts.hides_usage), ended=True)
+        self._settle(answer.head.status)
+        self.reply.finish()
+
+    def went_on(self, tokens: int) -> None:
+        """The first output of an attempt that goes on with an answer; so many tokens of it were carried over."""
+        self.desk.ledger.resumed("resumed")
+        assert self._route is not None
+        self._route.resumed = tokens
 
     def expired(self) -> None:
         """The deadline has passed."""

@@ -7,13 +7,15 @@ from gateway.core.types import FleetSnapshot, Replica
 class Route:
     """A decision being carried out; at most `max_attempts` of its replicas are asked."""
 
-    __slots__ = ("_asked", "_decision", "_earlier", "_max_attempts")
+    __slots__ = ("_asked", "_decision", "_earlier", "_max_attempts", "resumed")
 
     def __init__(self, decision: Decision, max_attempts: int) -> None:
         self._decision = decision
         self._max_attempts = max_attempts
         self._asked = 0
         self._earlier: tuple[Replica, ...] = ()
+        self.resumed = 0
+        """Output tokens that the last resumed attempt did not have to make again."""
 
     def next(self) -> Replica:
         """The replica to ask now; only while `more`, and at first."""

@@ -10,8 +10,8 @@ BUSY = 503
 """An engine whose queue is full says this (vLLM's `--max-num-queued-reqs`), and it is none the worse for it."""
 
 _AT_ONCE = {"refused": Sign.REFUSED, "connect": Sign.BROKEN, "broken": Sign.BROKEN, "timeout": Sign.ERRED}
-"""Reasons of an attempt's end that are the replica's own failure, whatever the request was. Not among them: `busy`, and
-`exhausted`, which is the gateway's."""
+"""Reasons of an attempt's end that are the replica's own failure, whatever the request was. Not among them: `busy`;
+`resume`, that it could not go on with another's answer; and `exhausted`, which is the gateway's."""
 
 _IN_DOUBT = frozenset({"status", "stream"})
 """Reasons that may be the request's fault: they count once another replica has answered it, since a prompt that no
