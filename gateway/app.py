@@ -187,7 +187,12 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
+        app = public_app(
+            self.board,
+            lambda: self.desk.draining,
+            aliases=self.desk.aliases,
+            read_timeout_s=server.request_read_timeout_s,
+        )
 
         def front(
             config: uvicorn.Config,

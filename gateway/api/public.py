@@ -27,10 +27,12 @@ def public_app(
     *,
     dashboard: str = ON_ADMIN_PORT,
     aliases: Mapping[str, str] = NO_ALIASES,
+    read_timeout_s: float = 30.0,
 ) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
     `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
+    `read_timeout_s`: how long a request's body, which nobody wants, may take to come; beyond it: 408.
     """
     paths = _Paths(board, draining, dashboard, aliases)
     routes = [
@@ -41,7 +43,7 @@ def public_app(
         Route("/v1/models/{model:path}", Resource(paths.model)),
         *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
     ]
-    return Closing(application(routes))
+    return Closing(application(routes), read_timeout_s=read_timeout_s)
 
 
 def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:
