@@ -1,11 +1,11 @@
-# make run | test | check | lock | demo — needs only Python 3.11 or later with venv, and make.
+# make run | test | check | lock | demo | clients — needs only Python 3.11 or later with venv, and make.
 VENV ?= .venv
 BIN := $(VENV)/bin
 NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0])
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>&- && echo $$p && exit; done; echo python3)
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate pyproject.toml
 
-.PHONY: run test check lock demo
+.PHONY: run test check lock demo clients
 run: $(VENV)/.runtime  ## serve; without CONFIG=FILE with an embedded fleet of emulated replicas
 	$(BIN)/gateway serve $(if $(CONFIG),-c $(CONFIG))
 
@@ -17,6 +17,10 @@ test: check  ## lint, types, import rules, then the whole suite
 
 check: $(VENV)/.dev  ## lint, types and import rules
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+clients: $(VENV)/.dev  ## what tests/clients needs beyond that: LangChain, Anthropic's SDK, OpenAI's for Node
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements-dev.lock -e '.[clients]'
+	npm install --prefix tests/clients/node --silent --no-audit --no-fund --no-package-lock
 
 lock: $(VENV)/.dev  ## pin anew what is installed by run, test and the image
 	$(BIN)/pip install -q uv
