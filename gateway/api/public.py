@@ -43,6 +43,7 @@ def public_app(
         Route("/", Resource(paths.about)),
         Route("/healthz", Resource(paths.alive)),
         Route("/readyz", Resource(paths.ready)),
+        Route("/health", Resource(paths.ready)),  # where tools that were made for vLLM ask
         Route("/v1/models", Resource(paths.models)),
         Route("/v1/models/{model:path}", Resource(paths.model)),
         *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
