@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
 
+import functools
 import itertools
 import logging
 import secrets
@@ -35,6 +36,7 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
+from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.server import Server
@@ -187,12 +189,15 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
+        origins = server.cors_origins
         app = public_app(
             self.board,
             lambda: self.desk.draining,
             aliases=self.desk.aliases,
+            cors_origins=origins,
             read_timeout_s=server.request_read_timeout_s,
         )
+        make = functools.partial(CorsFront, origins) if origins else Front
 
         def front(
             config: uvicorn.Config,
@@ -200,7 +205,7 @@ class Gateway:
             app_state: dict[str, object],
             _loop: object = None,
         ) -> Front:
-            return Front(
+            return make(
                 self.desk,
                 self.watchdog,
                 server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
