@@ -29,6 +29,7 @@ from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus
 from gateway.core.health import Rules
+from gateway.core.hedging import Hedging
 from gateway.core.policies import POLICIES, Policy
 from gateway.core.slowdown import Slowness
 from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
@@ -40,6 +41,7 @@ from gateway.observability.records import RequestRecord
 from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
+from gateway.serving.lookout import Lookout
 from gateway.serving.server import Server
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
@@ -107,6 +109,7 @@ class Gateway:
         http = httpx.AsyncClient(timeout=timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
+            background.start_soon(self._lookout().run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
@@ -177,6 +180,7 @@ class Gateway:
             _limits(config),
             aliases=config.models.aliases,
             slowness=Slowness(learn=config.telemetry.learned),
+            hedging=Hedging(config.resilience.hedge_after_s),
         )
 
     def _bind(self) -> None:
@@ -260,6 +264,16 @@ class Gateway:
         probe = self.config.resilience.probe
         prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
         return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _lookout(self) -> Lookout:
+        return Lookout(
+            self.desk.streams,
+            self.board,
+            self.pool,
+            self.clock,
+            connect_timeout_s=self.config.resilience.connect_timeout_s,
+            drain_timeout_s=self.config.server.drain_timeout_s,
+        )
 
     def _warmer(self, http: httpx.AsyncClient) -> Warmer:
         warm_up = self.config.resilience.warm_up

@@ -125,11 +125,16 @@ async def settled(harness: Running) -> list[dict[str, Any]]:
     return harness.records()
 
 
+def metric(harness: Running, name: str, label: str) -> dict[str, float]:
+    """A metric's values by its label."""
+    lines = harness.gateway.metrics.render().decode().splitlines()
+    found = [re.match(rf'{name}\{{{label}="(\w+)"\}} (\S+)', line) for line in lines]
+    return {match[1]: float(match[2]) for match in found if match}
+
+
 def resumes(harness: Running) -> dict[str, float]:
     """`gateway_resumes_total` by outcome."""
-    lines = harness.gateway.metrics.render().decode().splitlines()
-    found = [re.match(r'gateway_resumes_total\{outcome="(\w+)"\} (\S+)', line) for line in lines]
-    return {match[1]: float(match[2]) for match in found if match}
+    return metric(harness, "gateway_resumes_total", "outcome")
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
