@@ -78,8 +78,7 @@ class Exchange:
     def begin(self, body: bytes, started_at: float) -> None:
         """The request has been read. Nothing here waits: what the board and the books say is acted upon at once."""
         desk = self.desk
-        read_at = desk.clock.monotonic()
-        self.timeline = Timeline(started_at, read_at)
+        self.timeline = Timeline(started_at, read_at := desk.clock.monotonic())
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
