@@ -59,6 +59,10 @@ class Recent:
             account.failures += failed
             account.ends.append(end)
 
+    def forget(self, replica: str) -> None:
+        """Drop what is known of a replica that has left."""
+        self._accounts.pop(replica, None)
+
     def figures(self, replica: str | None = None) -> Figures:
         """The figures of a replica, of the whole gateway for `None`."""
         account = self._accounts.get(replica, Account())
