@@ -43,6 +43,7 @@ COVERED_BY = {
     "gateway/emulator/": "emulator/test_wire.py",
     "gateway/engines/": "engines/test_vllm.py",
     "gateway/observability/": "http/test_relay.py",
+    "gateway/reload/": "http/test_members.py",
     "gateway/serving/": "http/test_relay.py",
     "gateway/telemetry/": "http/test_relay.py",
 }
