@@ -1,12 +1,12 @@
 """The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
 
+import functools
 import itertools
 import logging
 import secrets
 import ssl
 import sys
 from collections.abc import Callable
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -40,6 +41,7 @@ from gateway.reload.effect import add_entry, limits_of, policy_of, take_effect
 from gateway.reload.leftovers import Leftovers
 from gateway.reload.reloader import Origin, Reloader, reload_row
 from gateway.reload.roster import Roster
+from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk
 from gateway.serving.front import Front
 from gateway.serving.server import Server
@@ -214,7 +216,8 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, lambda: self.desk.draining, aliases=lambda: self.desk.aliases)
+        app = self._public_app()
+        make = functools.partial(CorsFront, server.cors_origins) if server.cors_origins else Front
 
         def front(
             config: uvicorn.Config,
@@ -222,7 +225,7 @@ class Gateway:
             app_state: dict[str, object],
             _loop: object = None,
         ) -> Front:
-            return Front(
+            return make(
                 self.desk,
                 self.watchdog,
                 server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
@@ -246,6 +249,16 @@ class Gateway:
         )
         return Server(config, self.stop, signals=signals)
 
+    def _public_app(self) -> ASGIApp:
+        server = self.config.server
+        return public_app(
+            self.board,
+            lambda: self.desk.draining,
+            aliases=lambda: self.desk.aliases,
+            cors_origins=server.cors_origins,
+            read_timeout_s=server.request_read_timeout_s,
+        )
+
     def _admin_server(self) -> Server:
         admin = self.config.admin
         app = admin_app(
@@ -256,7 +269,9 @@ class Gateway:
             max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
             command=self._command,
-            members=Members(partial(add_entry, self.roster), lambda name: self.roster.remove(ReplicaId(name))),
+            members=Members(
+                functools.partial(add_entry, self.roster), lambda name: self.roster.remove(ReplicaId(name))
+            ),
         )
         config = uvicorn.Config(
             app,
