@@ -37,6 +37,7 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
+from gateway.reload.discoverer import Discoverer
 from gateway.reload.effect import add_entry, limits_of, policy_of, take_effect
 from gateway.reload.leftovers import Leftovers
 from gateway.reload.reloader import Origin, Reloader, reload_row
@@ -98,6 +99,8 @@ class Gateway:
         self.desk = self._desk()
         self.leftovers = self._leftovers()
         self.roster = self._roster()
+        failures = self.metrics.unread.labels("discovery")
+        self.discoverer = Discoverer(config.discovery, self.clock, self.roster.discovered, failures.inc)
         self.reloader = Reloader(origin, self.clock, lambda: self.config, self._take) if origin else None
         self._signals = signals
         self.gpus = Gpus(stale_after_s=config.telemetry.gpu.stale_after_s)
@@ -125,6 +128,7 @@ class Gateway:
             background.start_soon(self._gpu_telemetry(http).run)
             background.start_soon(self._steward().run)
             background.start_soon(self.roster.run)
+            background.start_soon(self.discoverer.run)
             if self.reloader is not None:
                 background.start_soon(self.reloader.watch)
                 if self._signals:
@@ -355,7 +359,7 @@ class Gateway:
 
     def _take(self, config: Config) -> None:
         """The config was reloaded."""
-        take_effect(self.config, config, self.desk, self.roster)
+        take_effect(self.config, config, self.desk, self.roster, self.discoverer)
         self.config = config
 
     def _state(self) -> DashboardState:

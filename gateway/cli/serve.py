@@ -14,7 +14,7 @@ import msgspec
 from gateway.app import Gateway
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
-from gateway.config import Config, ReplicaConfig, load
+from gateway.config import Config, Discovery, ReplicaConfig, load
 from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     configure(config.logging.format, config.logging.level)
     with contextlib.ExitStack() as stack:
         fleet = None
-        if not config.replicas:
+        if _is_empty(config):
             fleet = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
             config = with_fleet(config, fleet)
             print(
@@ -62,7 +62,12 @@ def run(args: argparse.Namespace) -> int:
 def _load_again(args: argparse.Namespace, fleet: EmbeddedFleet | None) -> Config:
     """The config as it is now, for a reload. Raises `ConfigErrors`."""
     config = _with_address(load(args.config, os.environ), args.host, args.port)
-    return with_fleet(config, fleet) if fleet is not None and not config.replicas else config
+    return with_fleet(config, fleet) if fleet is not None and _is_empty(config) else config
+
+
+def _is_empty(config: Config) -> bool:
+    """Whether the config names no replica, and nothing that finds any."""
+    return not config.replicas and config.discovery == Discovery()
 
 
 def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:

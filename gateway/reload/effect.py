@@ -3,6 +3,7 @@
 from gateway.config import Config, ConfigErrors, replica_entry
 from gateway.core.policies import POLICIES, Policy
 from gateway.errors import BadRequest
+from gateway.reload.discoverer import Discoverer
 from gateway.reload.roster import Roster
 from gateway.serving.desk import Desk, Limits
 
@@ -25,7 +26,7 @@ def limits_of(config: Config) -> Limits:
     )
 
 
-def take_effect(old: Config, new: Config, desk: Desk, roster: Roster) -> None:
+def take_effect(old: Config, new: Config, desk: Desk, roster: Roster, discoverer: Discoverer) -> None:
     """Each request sees all of it or none: nothing yields in here, and a request reads each part once.
 
     A policy that is not changed keeps what it has learned.
@@ -36,6 +37,7 @@ def take_effect(old: Config, new: Config, desk: Desk, roster: Roster) -> None:
     desk.aliases = new.models.aliases
     if new.replicas != old.replicas:
         roster.configure(entry.replica() for entry in new.replicas)
+    discoverer.configure(new.discovery)
 
 
 def add_entry(roster: Roster, body: bytes) -> str:

@@ -13,15 +13,12 @@ import anyio.to_thread
 from gateway.api.reloads import ReloadRow
 from gateway.clock import Clock
 from gateway.config import Config, ConfigErrors, merged
+from gateway.discovery.file import stamp
 
 log = logging.getLogger("gateway.config")
 
 LOOK_S = 1.0
 """How often the file is looked at. What is seen twice alike is taken: who writes in pieces is done within that time."""
-
-Stamp = tuple[int, int, int]
-"""mtime in ns, inode, size: one of them changes with every write, also of editors that put another file in its place,
-and of Kubernetes, which turns a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +39,6 @@ class Outcome:
     at: float
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
-
-
-def stamp(path: Path) -> Stamp | None:
-    """`None` while there is no file: an editor may be about to put it there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 class Reloader:
