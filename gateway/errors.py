@@ -8,6 +8,7 @@
     │   │   └── ModelNotFound 404    no replica serves this model
     │   ├── MethodNotAllowed 405
     │   ├── UploadTimeout 408
+    │   ├── Conflict 409             there is one of that name
     │   ├── BodyTooLarge 413
     │   ├── ExpectationFailed 417
     │   └── HeadersTooLarge 431
@@ -76,6 +77,11 @@ class MethodNotAllowed(BadRequest):
 class UploadTimeout(BadRequest):
     status = 408
     code = "upload_timeout"
+
+
+class Conflict(BadRequest):
+    status = 409
+    code = "conflict"
 
 
 class BodyTooLarge(BadRequest):

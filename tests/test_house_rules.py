@@ -41,9 +41,11 @@ COVERED_BY = {
     "gateway/core/routing.py": "http/test_relay.py",
     "gateway/core/types.py": "config/test_load.py",
     "gateway/core/vitals.py": "engines/test_vllm.py",
+    "gateway/discovery/": "reload/test_discoverer.py",
     "gateway/emulator/": "emulator/test_wire.py",
     "gateway/engines/": "engines/test_vllm.py",
     "gateway/observability/": "http/test_relay.py",
+    "gateway/reload/": "http/test_members.py",
     "gateway/serving/": "http/test_relay.py",
     "gateway/telemetry/": "http/test_relay.py",
 }

@@ -26,6 +26,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
 
 # The ranges: what a value may be, and the words an error says it with.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 (any free one) to 65535")]
+RealPort = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
 Count = Annotated[int, Meta(ge=1, le=2**40, description="a whole number of at least 1")]
 CountOrZero = Annotated[int, Meta(ge=0, le=2**40, description="a whole number of at least 0")]
 Rank = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")]
@@ -121,6 +122,24 @@ class ReplicaConfig(Section, frozen=True):
         parts = urlsplit(self.url)
         url = f"{parts.scheme}://{host_port(parts)}"
         return Replica(self.id, url, self.engine, self.gpus, self.api_key, self.cost_per_hour)
+
+
+class Kubernetes(Section, frozen=True):
+    namespace: Text | None = None
+    selector: Text | None = None
+    port: RealPort | None = None
+
+
+class Discovery(Section, frozen=True):
+    """Where replicas are found; one of `dns`, `file` and `kubernetes.selector`, or none."""
+
+    dns: Text | None = None
+    file: Text | None = None
+    kubernetes: Kubernetes = Kubernetes()
+    port: RealPort | None = None
+    interval_s: Seconds = 10.0
+    engine: Literal["vllm", "sglang", "openai"] = "vllm"
+    api_key: Secret | None = None
 
 
 class Routing(Section, frozen=True):
@@ -231,7 +250,7 @@ class Config(Section, frozen=True):
     server: Server = Server()
     admin: Admin = Admin()
     replicas: tuple[ReplicaConfig, ...] = ()
-    discovery: FreeForm | None = None
+    discovery: Discovery = Discovery()
     routing: Routing = Routing()
     telemetry: Telemetry = Telemetry()
     resilience: Resilience = Resilience()
@@ -245,7 +264,6 @@ class Config(Section, frozen=True):
 
 NOT_YET: dict[str, tuple[object, ...]] = {
     "server.workers": (),
-    "discovery": (),
     "tenants": (),
     "state.url": (),
     "logging.prompts": (),

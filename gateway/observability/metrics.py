@@ -83,6 +83,12 @@ class Metrics:
         registry.register(_Gauges(board, books, index))
         registry.register(Vitals(board, now))
 
+    def drop(self, replica: str) -> None:
+        """Forget the series of a replica that has left; those of the gauges end with its place on the board."""
+        self.requests.drop("replica", replica)
+        for histogram in (self.ttft, self.itl, self.tpot):
+            histogram.drop("replica", replica)
+
     def _counter(self, name: str, text: str, *labels: str) -> LoopCounter:
         series = LoopCounter(name, text, labels)
         self._registry.register(series)

@@ -103,6 +103,9 @@ class Lookout:
 
     def _listen(self, ear: _Ear, state: ReplicaState | None, streams: list[Stream], now: float) -> None:
         replica = streams[0].replica
+        if state is None:
+            _lose(streams, Draining(f"replica {replica.id} has left the fleet", retry_after_s=1), "drain")
+            return
         if state is not ReplicaState.DRAINING:
             ear.draining_since = None
         elif ear.draining_since is None:
