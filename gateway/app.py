@@ -352,5 +352,6 @@ def _limits(config: Config) -> Limits:
         request_read_timeout_s=config.server.request_read_timeout_s,
         max_attempts=resilience.max_attempts,
         max_body_bytes=config.server.max_body_bytes,
+        resume=resilience.resume,
         classes=frozenset(config.admission.classes),
     )

@@ -242,7 +242,6 @@ class Config(Section, frozen=True):
 NOT_YET: dict[str, tuple[object, ...]] = {
     "server.workers": (),
     "discovery": (),
-    "resilience.resume": ("off",),
     "resilience.hedge_after_s": (),
     "tenants": (),
     "state.url": (),
@@ -253,7 +252,6 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 
 NOT_EFFECTIVE: tuple[str, ...] = (
     "replicas.cost_per_hour",
-    "resilience.resume",
     "admission.max_queue",
     "admission.max_wait_s",
 )

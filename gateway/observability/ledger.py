@@ -73,6 +73,10 @@ class Ledger:
     def retried(self, reason: str) -> None:
         self._metrics.retries.labels(reason).inc()
 
+    def resumed(self, outcome: str) -> None:
+        """A stream broke off: it was `resumed` elsewhere, that `failed`, or it was `impossible`."""
+        self._metrics.resumes.labels(outcome).inc()
+
     def settle(self, record: RequestRecord) -> None:
         """Count a request that is over."""
         series = self.series(record.model, record.replica, record.class_, record.tenant)

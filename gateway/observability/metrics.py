@@ -74,6 +74,7 @@ class Metrics:
             "Prefill given away by not choosing the replica with the longest match.",
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
+        self.resumes = counter("gateway_resumes_total", "Streams that broke off, and what became of them.", "outcome")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
         self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")

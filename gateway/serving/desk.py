@@ -28,6 +28,8 @@ class Limits:
     request_read_timeout_s: float = 30.0
     max_attempts: int = 3
     max_body_bytes: int = 64 * 1024 * 1024
+    resume: str = "exact"
+    """How a stream goes on whose replica died: `exact`, `text` or `off`."""
     classes: frozenset[str] = frozenset(("interactive", "standard", "batch"))
 
 

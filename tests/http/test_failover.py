@@ -56,6 +56,7 @@ EARLY: dict[str, Callable[[Call], None]] = {
     "two content-lengths": sends(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", close=False),
     "both framings": sends(SSE[:-2] + b"content-length: 5\r\n\r\n" + chunked(token("a", "stop")), close=False),
     "500": sends(sized(b"{}", b"500 Internal Server Error"), close=False),
+    "429": sends(sized(b"{}", b"429 Too Many Requests"), close=False),
     "503": sends(sized(BUSY, b"503 Service Unavailable"), close=False),
     "a bad first chunk": sends(SSE + b"zz\r\n", close=False),
     "a stream without events": sends(SSE + LAST, close=False),
@@ -101,7 +102,7 @@ async def test_nobody_is_left_to_ask(failure: str) -> None:
         response = await client.response()
         assert response.header("x-gateway-attempts") == "2"
         match failure:
-            case "500" | "503":
+            case "429" | "500" | "503":
                 assert (response.status, response.body) == (int(failure), BUSY if failure == "503" else b"{}")
             case "its engine's error":
                 assert (response.status, response.body, response.complete) == (200, BROKEN, False)

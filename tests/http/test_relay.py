@@ -331,13 +331,13 @@ async def test_the_replicas_own_4xx_passes_untouched() -> None:
     """In its own shape, with its own headers, and without another attempt."""
     async with scripted(2) as peers, running(config_for(peers.urls)) as harness:
         body = b'{"error":{"message":"too long","type":"BadRequestError","param":"input_tokens","code":400}}'
-        for status in (b"400 Bad Request", b"404 Not Found", b"429 Too Many Requests"):
+        for status in (b"400 Bad Request", b"404 Not Found", b"422 Unprocessable Entity"):
             answer = sized(body, status, b"retry-after: 7")
             _, response = await exchange(harness, peers, request(CHAT, chat(stream=True)), answer)
             assert (response.status, response.body) == (int(status[:3]), body)
             assert response.header("retry-after") == "7"
             assert response.header("x-gateway-attempts") is None
-        assert [record["status"] for record in await harness.settled(3)] == [400, 404, 429]
+        assert [record["status"] for record in await harness.settled(3)] == [400, 404, 422]
 
 
 async def test_models_are_the_union_of_the_fleet() -> None:
