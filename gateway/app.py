@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -189,9 +190,8 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        origins = server.cors_origins
-        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases, cors_origins=origins)
-        make = functools.partial(CorsFront, origins) if origins else Front
+        app = self._public_app()
+        make = functools.partial(CorsFront, server.cors_origins) if server.cors_origins else Front
 
         def front(
             config: uvicorn.Config,
@@ -222,6 +222,16 @@ class Gateway:
             ssl_cert_reqs=ssl.CERT_REQUIRED if server.tls.client_ca else ssl.CERT_NONE,
         )
         return Server(config, self.stop, signals=signals)
+
+    def _public_app(self) -> ASGIApp:
+        server = self.config.server
+        return public_app(
+            self.board,
+            lambda: self.desk.draining,
+            aliases=self.desk.aliases,
+            cors_origins=server.cors_origins,
+            read_timeout_s=server.request_read_timeout_s,
+        )
 
     def _admin_server(self) -> Server:
         admin = self.config.admin

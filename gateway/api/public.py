@@ -31,11 +31,13 @@ def public_app(
     *,
     dashboard: str = ON_ADMIN_PORT,
     aliases: Mapping[str, str] = NO_ALIASES,
+    read_timeout_s: float = 30.0,
     cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
     `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
+    `read_timeout_s`: how long a request's body, which nobody wants, may take to come; beyond it: 408.
     `cors_origins`: whose pages may read the answers; their preflights are answered here, for relayed paths too.
     """
     paths = _Paths(board, draining, dashboard, aliases)
@@ -58,7 +60,7 @@ def public_app(
             expose_headers=("*",),
             max_age=PREFLIGHT_MAX_AGE_S,
         )
-    return Closing(app)
+    return Closing(app, read_timeout_s=read_timeout_s)
 
 
 def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:
