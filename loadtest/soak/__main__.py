@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,6 +123,7 @@ async def soak(minutes: float, gateway: System, admin_url: str, fleet: EmbeddedF
 
 def main() -> int:
     minutes = options().minutes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as directory,
         embedded_fleet(4, speed=SPEED, options=("--kv-tokens", str(KV_TOKENS))) as fleet,
