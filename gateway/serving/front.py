@@ -252,7 +252,7 @@ class Front(asyncio.Protocol):
         """Answer a request that cannot be read to its end, then close; nothing of it has reached a replica."""
         request_id = (head and head.request_id) or self._make_id()
         response = error_response(error, request_id, close=True)
-        self.transport.write(response)
+        self.write(response)
         now = self._now()
         self._desk.ledger.settle(
             RequestRecord(

@@ -21,8 +21,8 @@ _NEVER_FORWARDED = frozenset(
         b"authorization", b"x-api-key", b"api-key", b"cookie", b"proxy-authorization",
         # a compressed answer could not be looked into
         b"accept-encoding",
-        # the gateway writes its own
-        b"x-request-id",
+        # the gateway writes its own, and answers for other origins itself
+        b"x-request-id", b"origin",
     )
 )  # fmt: skip
 _READ = _NEVER_FORWARDED | {b"content-type", b"x-session-id"}
@@ -44,6 +44,7 @@ class RequestHead:
         "keep_alive",
         "lines",
         "method",
+        "origin",
         "request_id",
         "session",
         "target",
@@ -64,6 +65,7 @@ class RequestHead:
         self.chunked = False
         self.continues = False
         self.content_type = b""
+        self.origin = b""
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
@@ -109,6 +111,8 @@ class RequestHead:
             self.content_type = value
         elif key == b"x-session-id":
             self.session = value.decode("latin-1")
+        elif key == b"origin":
+            self.origin = value
         elif key == b"connection":
             self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 

@@ -63,6 +63,11 @@ logging: [1]
         ("logging: {level: loud}", "FILE: logging.level: expected one of debug, info, warning, error, got"),
         ("server: {tls: {cert: nowhere.pem}}", "FILE: server.tls.key: expected a file, as cert and key go together"),
         ("server: {tls: {client_ca: nowhere.pem}}", "FILE: server.tls.cert: expected a file, as client_ca is set"),
+        (
+            "server: {cors_origins: [https://a.example/]}",
+            "FILE: server.cors_origins[0]: expected an origin in lower case, such as",
+        ),
+        ("server: {cors_origins: [https://A.example]}", "FILE: server.cors_origins[0]: expected an origin"),
         ("admin: {port: 8080}", "FILE: admin.port: expected another port than that of server, got 8080"),
         (
             "routing: {load_factor: 2}",

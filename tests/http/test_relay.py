@@ -6,6 +6,7 @@ import anyio
 import openai
 import pytest
 
+from gateway.config import Resilience
 from gateway.core.endpoints import RELAYED, Shape
 from gateway.emulator.fleet import Fleet
 from tests.http.exchanges import BODIES, CHUNKS, EVENTS, FORM, USAGE, exchange, form
@@ -50,7 +51,12 @@ async def test_every_path_relays_both_bodies_untouched() -> None:
 
 async def test_every_path_relays_streams_untouched() -> None:
     """Streams: the same events, byte for byte, on every path; the connection lives on."""
-    async with scripted() as peers, running(config_for(peers.urls)) as harness, connect(harness.port) as client:
+    off = Resilience(resume="off")  # nothing is added for a resume
+    async with (
+        scripted() as peers,
+        running(config_for(peers.urls, resilience=off)) as harness,
+        connect(harness.port) as client,
+    ):
         for path, endpoint in RELAYED.items():
             sound = endpoint.shape is Shape.FORM
             asks = b',"stream":true,"stream_options":{"include_usage":true}'
@@ -74,7 +80,7 @@ async def test_usage_is_asked_for_and_kept_back(path: str) -> None:
         answer = SSE + chunked(*CHUNKS[:-1], USAGE, DONE) + LAST
         call, response = await exchange(harness, peers, request(path, body), answer)
         sent, received = json.loads(body), json.loads(call.body)
-        assert received == sent | {"stream_options": {"include_usage": True}}
+        assert received == sent | {"stream_options": {"include_usage": True}, "return_token_ids": True}
         assert (response.body, response.complete) == (b"".join(CHUNKS), True)
         (record,) = await harness.settled(1)
         assert (record["prompt_tokens"], record["completion_tokens"]) == (7, 2)
