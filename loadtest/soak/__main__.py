@@ -25,7 +25,7 @@ from loadtest.soak.watch import held, told
 SPEED = 24.0
 """An hour is a day of the fleet's time."""
 RATE_PER_S = 1.0
-"""Requests a second of that time: 86,400 in a day."""
+"""Requests a second of that time, while there is load: some 50,000 in a day."""
 BUSY_S = 15.0
 QUIET_S = 6.0
 """Connections to replicas are closed after 4 s, so that what is open then stays open."""
