@@ -14,7 +14,7 @@ from gateway.core.books import Load
 from gateway.core.types import FleetSnapshot, ReplicaId, Slowdown
 
 DEAD_BAND = 0.25
-"""Within it a replica is as fast as its peers, so that noise moves nothing. At 0.15 ghosts were seen (docs/policies.md)."""
+"""Within it a replica is as fast as its peers. At 0.15 healthy ones were blamed, see docs/policies.md."""
 
 SLOWEST, FASTEST = 6.0, 0.4
 """Further apart than this no two replicas are believed to be."""
