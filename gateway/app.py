@@ -30,6 +30,7 @@ from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus
 from gateway.core.health import Rules
+from gateway.core.hedging import Hedging
 from gateway.core.slowdown import Slowness
 from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
 from gateway.observability.access_log import AccessLog
@@ -45,6 +46,7 @@ from gateway.reload.roster import Roster
 from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk
 from gateway.serving.front import Front
+from gateway.serving.lookout import Lookout
 from gateway.serving.server import Server
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
@@ -120,6 +122,7 @@ class Gateway:
         http = httpx.AsyncClient(timeout=timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
+            background.start_soon(self._lookout().run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
@@ -196,6 +199,7 @@ class Gateway:
             limits_of(config),
             aliases=config.models.aliases,
             slowness=Slowness(learn=config.telemetry.learned),
+            hedging=Hedging(config.resilience.hedge_after_s),
         )
 
     def _leftovers(self) -> Leftovers:
@@ -206,8 +210,8 @@ class Gateway:
 
     def _roster(self) -> Roster:
         configured = [entry.replica() for entry in self.config.replicas]
-        drain_timeout_s = self.config.server.drain_timeout_s
-        return Roster(self.board, self.clock, self.books, self.leftovers, configured, drain_timeout_s=drain_timeout_s)
+        drain_s = self.config.server.drain_timeout_s
+        return Roster(self.board, self.clock, self.books, self.leftovers, configured, drain_timeout_s=drain_s)
 
     def _bind(self) -> None:
         self.public.bind()
@@ -293,6 +297,11 @@ class Gateway:
         probe = self.config.resilience.probe
         prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
         return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _lookout(self) -> Lookout:
+        connect_s, drain_s = self.config.resilience.connect_timeout_s, self.config.server.drain_timeout_s
+        parts = (self.desk.streams, self.board, self.pool, self.clock)
+        return Lookout(*parts, connect_timeout_s=connect_s, drain_timeout_s=drain_s)
 
     def _warmer(self, http: httpx.AsyncClient) -> Warmer:
         warm_up = self.config.resilience.warm_up

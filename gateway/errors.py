@@ -15,7 +15,8 @@
     ├── ReplicaFailed 502            the replica refused, broke or answered garbage
     ├── Unavailable 503              no replica can take it, or the gateway is draining
     │   └── Draining 503
-    └── ReplicaTimeout 504           no first token, or silence in mid-stream
+    ├── ReplicaTimeout 504           no first token, or silence in mid-stream
+    └── DeadlineExceeded 504         the client's own deadline has passed
 
 A class attribute says all there is to know of a kind of error; `openai_body` is the only maker of error JSON.
 """
@@ -119,6 +120,12 @@ class ReplicaTimeout(GatewayError):
     code = "replica_timeout"
     retryable = True
     source = "upstream"
+
+
+class DeadlineExceeded(GatewayError):
+    status = 504
+    code = "deadline_exceeded"
+    source = "client"
 
 
 def openai_body(error: GatewayError) -> bytes:

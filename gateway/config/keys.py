@@ -31,6 +31,10 @@ Count = Annotated[int, Meta(ge=1, le=2**40, description="a whole number of at le
 CountOrZero = Annotated[int, Meta(ge=0, le=2**40, description="a whole number of at least 0")]
 Rank = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="a number of seconds above 0, at most 86400")]
+HedgeAfter = Annotated[
+    Annotated[float, Meta(gt=0, le=86400)] | Literal["p95"] | None,
+    Meta(description="a number of seconds above 0, at most 86400, `p95`, or null"),
+]
 NotNegative = Annotated[float, Meta(ge=0, le=1e9, description="a number of at least 0")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 AtLeastOne = Annotated[float, Meta(ge=1, le=1e9, description="a number of at least 1")]
@@ -211,7 +215,7 @@ class Resilience(Section, frozen=True):
     idle_timeout_s: Seconds = 60.0
     max_attempts: Count = 3
     resume: Literal["exact", "text", "off"] = "exact"
-    hedge_after_s: Seconds | None = None
+    hedge_after_s: HedgeAfter = None
     warm_up: WarmUp = WarmUp()
     probe: Probe = Probe()
 
@@ -260,7 +264,6 @@ class Config(Section, frozen=True):
 
 NOT_YET: dict[str, tuple[object, ...]] = {
     "server.workers": (),
-    "resilience.hedge_after_s": (),
     "tenants": (),
     "state.url": (),
     "logging.prompts": (),

@@ -19,6 +19,7 @@ LIVE = frozenset(
         "resilience.idle_timeout_s",
         "resilience.max_attempts",
         "resilience.resume",
+        "resilience.hedge_after_s",
         "server.max_body_bytes",
         "server.request_read_timeout_s",
     }

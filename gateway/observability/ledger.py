@@ -87,6 +87,10 @@ class Ledger:
         """A stream broke off: it was `resumed` elsewhere, that `failed`, or it was `impossible`."""
         self._metrics.resumes.labels(outcome).inc()
 
+    def hedged(self, outcome: str) -> None:
+        """A second replica was asked: it `won`, or it `lost`."""
+        self._metrics.hedges.labels(outcome).inc()
+
     def settle(self, record: RequestRecord) -> None:
         """Count a request that is over."""
         series = self.series(record.model, record.replica, record.class_, record.tenant)

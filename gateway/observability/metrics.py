@@ -76,6 +76,7 @@ class Metrics:
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.resumes = counter("gateway_resumes_total", "Streams that broke off, and what became of them.", "outcome")
+        self.hedges = counter("gateway_hedges_total", "Second replicas asked, and what came of it.", "outcome")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
         self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")

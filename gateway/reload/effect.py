@@ -1,6 +1,7 @@
 """What the reloadable part of a config does in a running gateway."""
 
 from gateway.config import Config, ConfigErrors, replica_entry
+from gateway.core.hedging import Hedging
 from gateway.core.policies import POLICIES, Policy
 from gateway.errors import BadRequest
 from gateway.reload.discoverer import Discoverer
@@ -35,6 +36,8 @@ def take_effect(old: Config, new: Config, desk: Desk, roster: Roster, discoverer
         desk.policy = policy_of(new)
     desk.limits = limits_of(new)
     desk.aliases = new.models.aliases
+    if new.resilience.hedge_after_s != old.resilience.hedge_after_s:
+        desk.hedging = Hedging(new.resilience.hedge_after_s)
     if new.replicas != old.replicas:
         roster.configure(entry.replica() for entry in new.replicas)
     discoverer.configure(new.discovery)

@@ -10,6 +10,7 @@ import httptools
 from gateway.clock import Clock
 from gateway.core.types import Replica
 from gateway.serving.address import Address
+from gateway.serving.response_head import ResponseHead
 
 IDLE_S = 4.0
 """A connection idle for longer is not used again: uvicorn, and with it vLLM, closes its own after 5 s."""
@@ -36,24 +37,6 @@ class Answering(Protocol):
 
     def broken(self, upstream: "UpstreamConnection", why: str) -> None:
         """The connection ended, or what came is not HTTP; there will be no more."""
-
-
-class ResponseHead:
-    """Status and headers of an answer. `lines` are those that go on to the client, as they came, without framing."""
-
-    __slots__ = ("close", "content_length", "content_type", "lines", "status")
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.lines: list[bytes] = []
-        self.content_type = b""
-        self.content_length: int | None = None
-        self.close = False
-
-    @property
-    def has_body(self) -> bool:
-        """Whether there may be one, whatever its framing says: RFC 9112, 6.3."""
-        return self.status not in (204, 304)
 
 
 class UpstreamConnection(asyncio.Protocol):
