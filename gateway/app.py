@@ -3,9 +3,11 @@
 import itertools
 import logging
 import secrets
+import socket
 import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -62,6 +64,14 @@ LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Listening sockets that this process was given; it opens those that are `None`."""
+
+    public: socket.socket | None = None
+    admin: socket.socket | None = None
+
+
 class Gateway:
     """All parts, wired, the ports open. `run` serves until a signal or `stop`. Raises `OSError` if a port is taken."""
 
@@ -72,6 +82,7 @@ class Gateway:
         clock: Clock | None = None,
         write_log: Callable[[bytes], object] = sys.stdout.buffer.write,
         signals: bool = True,
+        listeners: Listeners | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -92,7 +103,7 @@ class Gateway:
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
-        self._bind()
+        self._bind(listeners or Listeners())
         self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
         self.admin_url = _url(config.admin.host, self.admin.port)
 
@@ -129,6 +140,13 @@ class Gateway:
         self.desk.draining = True
         self.public.should_exit = True
 
+    def retire(self) -> None:
+        """Leave the port to the processes that share it: nothing is refused, and `run` returns as after `stop`."""
+        self.desk.retiring = True
+        for front in self._fronts():
+            front.retire()
+        self.public.retire()
+
     @property
     def interrupted(self) -> bool:
         """Whether it was Ctrl-C that stopped it."""
@@ -141,12 +159,14 @@ class Gateway:
 
     async def _finish_streams(self) -> None:
         """The drain is over: what is still open ends with an error event."""
-        fronts = [front for front in self.public.server_state.connections if isinstance(front, Front)]
-        for front in fronts:
+        for front in self._fronts():
             front.drain()
         with anyio.move_on_after(LAST_WORDS_S):
             while self.public.server_state.connections:
                 await anyio.sleep(0.01)
+
+    def _fronts(self) -> list[Front]:
+        return [front for front in self.public.server_state.connections if isinstance(front, Front)]
 
     async def _flush_log(self) -> None:
         while True:
@@ -176,10 +196,10 @@ class Gateway:
             slowness=Slowness(learn=config.telemetry.learned),
         )
 
-    def _bind(self) -> None:
-        self.public.bind()
+    def _bind(self, listeners: Listeners) -> None:
+        self.public.bind(listeners.public)
         try:
-            self.admin.bind()
+            self.admin.bind(listeners.admin)
         except OSError:
             self.public.unbind()
             raise
