@@ -104,8 +104,8 @@ class Gateway:
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
         self._bind(listeners or Listeners())
-        self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
-        self.admin_url = _url(config.admin.host, self.admin.port)
+        self.url = url_of(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
+        self.admin_url = url_of(config.admin.host, self.admin.port)
 
     # life
 
@@ -351,7 +351,8 @@ class Gateway:
         )
 
 
-def _url(host: str, port: int, *, tls: bool = False) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """Where such a port is reached."""
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -30,6 +30,7 @@ BROAD_EXCEPTS = {
 COVERED_BY = {
     "gateway/__main__.py": "cli/test_emulate.py",
     "gateway/api/": "http/test_relay.py",
+    "gateway/cli/member.py": "cli/test_crew.py",
     "gateway/cli/loading.py": "cli/test_check.py",
     "gateway/cli/table.py": "cli/test_check.py",
     "gateway/cli/embedded.py": "cli/test_serve.py",

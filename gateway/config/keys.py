@@ -232,7 +232,6 @@ class Config(Section, frozen=True):
 
 
 NOT_YET: dict[str, tuple[object, ...]] = {
-    "server.workers": (),
     "discovery": (),
     "resilience.hedge_after_s": (),
     "tenants": (),

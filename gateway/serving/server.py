@@ -15,6 +15,20 @@ GRACE_S = 2.0
 """After SIGTERM: how long the port stays open, so that balancers see `/readyz` fail and not a refused connection."""
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `OSError` with a text for people."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        # Python 3.11 puts the address into strerror, too. The errno of a resolver's error is negative.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {why}") from None
+    # Accepted connections inherit it. uvloop sets it itself; asyncio does not, for sockets made without a protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which tells of a stop before it begins, and leaves the signal at that."""
 
@@ -74,19 +88,7 @@ class Server(uvicorn.Server):
 
     def bind(self, inherited: socket.socket | None = None) -> None:
         """Take over a listening socket, or open one. Raises `OSError`, which uvicorn itself would turn into an exit."""
-        if inherited is not None:
-            self._socket = inherited
-            return
-        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((self.config.host, self.config.port), family=family, backlog=2048)
-        except OSError as error:
-            where = f"{self.config.host}:{self.config.port}"
-            # Python 3.11 puts the address into strerror, too. The errno of a resolver's error is negative.
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise OSError(error.errno, f"cannot listen on {where}: {why}") from None
-        # Accepted connections inherit it. uvloop sets it itself; asyncio does not, for sockets made without a protocol.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = inherited or listen(self.config.host, self.config.port)
 
     def unbind(self) -> None:
         self._socket.close()
