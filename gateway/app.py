@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
 
+import functools
 import itertools
 import logging
 import secrets
@@ -15,6 +16,7 @@ import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -37,6 +39,7 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
+from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk, Limits
 from gateway.serving.front import Front
 from gateway.serving.server import Server
@@ -207,7 +210,8 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
+        app = self._public_app()
+        make = functools.partial(CorsFront, server.cors_origins) if server.cors_origins else Front
 
         def front(
             config: uvicorn.Config,
@@ -215,7 +219,7 @@ class Gateway:
             app_state: dict[str, object],
             _loop: object = None,
         ) -> Front:
-            return Front(
+            return make(
                 self.desk,
                 self.watchdog,
                 server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
@@ -238,6 +242,16 @@ class Gateway:
             ssl_cert_reqs=ssl.CERT_REQUIRED if server.tls.client_ca else ssl.CERT_NONE,
         )
         return Server(config, self.stop, signals=signals)
+
+    def _public_app(self) -> ASGIApp:
+        server = self.config.server
+        return public_app(
+            self.board,
+            lambda: self.desk.draining,
+            aliases=self.desk.aliases,
+            cors_origins=server.cors_origins,
+            read_timeout_s=server.request_read_timeout_s,
+        )
 
     def _admin_server(self) -> Server:
         admin = self.config.admin

@@ -1,7 +1,8 @@
 """The public port's paths that are not relayed: the list of models, liveness and readiness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,9 @@ from gateway.errors import Draining, ModelNotFound, NotFound, Unavailable
 CREATED = 1_700_000_000
 """OpenAI's `created` of a model. Replicas invent a new one at each call; one that never changes can be cached."""
 
+PREFLIGHT_MAX_AGE_S = 7200
+"""How long a browser may remember a preflight (Chromium's own limit): each costs it a round trip and a connection."""
+
 ON_ADMIN_PORT = "at /dashboard on the admin port, which is admin.port in the config"
 
 
@@ -27,21 +31,36 @@ def public_app(
     *,
     dashboard: str = ON_ADMIN_PORT,
     aliases: Mapping[str, str] = NO_ALIASES,
+    read_timeout_s: float = 30.0,
+    cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
     `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
+    `read_timeout_s`: how long a request's body, which nobody wants, may take to come; beyond it: 408.
+    `cors_origins`: whose pages may read the answers; their preflights are answered here, for relayed paths too.
     """
     paths = _Paths(board, draining, dashboard, aliases)
     routes = [
         Route("/", Resource(paths.about)),
         Route("/healthz", Resource(paths.alive)),
         Route("/readyz", Resource(paths.ready)),
+        Route("/health", Resource(paths.ready)),  # where tools that were made for vLLM ask
         Route("/v1/models", Resource(paths.models)),
         Route("/v1/models/{model:path}", Resource(paths.model)),
         *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
     ]
-    return Closing(application(routes))
+    app: ASGIApp = application(routes)
+    if cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+            max_age=PREFLIGHT_MAX_AGE_S,
+        )
+    return Closing(app, read_timeout_s=read_timeout_s)
 
 
 def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:

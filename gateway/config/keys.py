@@ -43,6 +43,13 @@ Gpu = Annotated[
         description="HOST:INDEX, a GPU UUID or NAMESPACE/POD",
     ),
 ]
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*@A-Z]+)$",
+        description="an origin in lower case, such as https://chat.example.com, or *",
+    ),
+]
 Secret = Annotated[str, Meta(min_length=1, pattern=r"^[!-~]+$", description="printable ASCII without spaces")]
 FreeForm = Annotated[dict[str, object], Meta(description="a mapping")]
 
@@ -80,6 +87,7 @@ class Server(Section, frozen=True):
     max_body_bytes: Count = 67108864
     request_read_timeout_s: Seconds = 30.0
     drain_timeout_s: Seconds = 120.0
+    cors_origins: tuple[Origin, ...] = ()
     tls: Tls = Tls()
 
 

@@ -1,5 +1,6 @@
 """Every Prometheus series of the gateway, by the names of docs/metrics.md; children are kept, `labels()` is slow."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 
@@ -112,9 +113,20 @@ class _Gauges(Collector):
         blocks = GaugeMetricFamily(
             "gateway_prefix_index_blocks", "Prompt blocks that a replica is believed to hold.", labels=["replica"]
         )
+        tasks = GaugeMetricFamily("gateway_event_loop_tasks", "Tasks of the gateway's event loop.")
+        if (running := _tasks()) is not None:
+            tasks.add_metric([], running)
         for view in self._board.current.replicas:
             blocks.add_metric([view.id], self._index.blocks(view.id))
             in_flight.add_metric([view.id], self._books[view.id].in_flight)
             for state in ReplicaState:
                 states.add_metric([view.id, state.value], float(view.state is state))
-        return (in_flight, states, blocks)
+        return (in_flight, states, blocks, tasks)
+
+
+def _tasks() -> int | None:
+    """Those that have not ended; `None` outside of a loop."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return None

@@ -21,8 +21,8 @@ _NEVER_FORWARDED = frozenset(
         b"authorization", b"x-api-key", b"api-key", b"cookie", b"proxy-authorization",
         # a compressed answer could not be looked into
         b"accept-encoding",
-        # the gateway writes its own
-        b"x-request-id",
+        # the gateway writes its own, and answers for other origins itself
+        b"x-request-id", b"origin",
     )
 )  # fmt: skip
 _READ = _NEVER_FORWARDED | {b"content-type", b"x-session-id"}
@@ -44,14 +44,19 @@ class RequestHead:
         "keep_alive",
         "lines",
         "method",
+        "origin",
         "request_id",
         "session",
+        "target",
         "url",
     )
 
     def __init__(self) -> None:
         self.method = b""
+        self.target = b""
+        """As the request line has it."""
         self.url = b""
+        """Its path and query: what a replica is asked for."""
         self.http10 = False
         self.keep_alive = True
         self.lines: list[bytes] = []
@@ -60,6 +65,7 @@ class RequestHead:
         self.chunked = False
         self.continues = False
         self.content_type = b""
+        self.origin = b""
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
@@ -67,12 +73,12 @@ class RequestHead:
 
     @property
     def path(self) -> bytes:
-        """The target's path, without its query."""
+        """The URL's path, without its query."""
         path, _, _ = self.url.partition(b"?")
         return path
 
     def on_url(self, url: bytes) -> None:
-        self.url += url
+        self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
@@ -105,11 +111,17 @@ class RequestHead:
             self.content_type = value
         elif key == b"x-session-id":
             self.session = value.decode("latin-1")
+        elif key == b"origin":
+            self.origin = value
         elif key == b"connection":
             self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 
     def end(self, version: str) -> None:
-        """All lines have been seen. httptools' own word on keep-alive is lost when a message without body ends."""
+        """All lines have been seen. httptools' own word on keep-alive is lost when a message without body ends.
+
+        Raises `BadRequest`.
+        """
+        self.url = self.target if self.target.startswith(b"/") else origin_form(self.target)
         if version == "1.1" and self.connection in (b"", b"keep-alive"):
             return
         self.http10 = version == "1.0"
@@ -142,6 +154,21 @@ def read_head(data: bytes) -> RequestHead:
     head.method = parser.get_method()
     head.end(version)
     return head
+
+
+def origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form (RFC 9112, 3.2.2), whatever its host; any other as it is.
+
+    Raises `BadRequest`.
+    """
+    if b"://" not in target:
+        return target
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise BadRequest("this is not a valid HTTP request: its target is no URL") from None
+    path = url.path or b"/"
+    return path if url.query is None else b"%b?%b" % (path, url.query)
 
 
 class SizedBody:

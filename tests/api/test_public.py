@@ -13,7 +13,7 @@ from tests.api.fakes import board_of, view
 from tests.api.server import served
 from tests.api.shapes import assert_openai_error
 
-PATHS = ["/", "/healthz", "/readyz", "/v1/models", "/v1/models/m"]
+PATHS = ["/", "/health", "/healthz", "/readyz", "/v1/models", "/v1/models/m"]
 
 
 def test_the_models_are_the_union_of_the_fleet(public: Public) -> None:
@@ -95,6 +95,7 @@ def test_ready_while_a_replica_can_take_traffic(
 def test_not_ready_while_draining(public: Public) -> None:
     """Although replicas are ready."""
     assert public.http.get("/readyz").json() == {"status": "ready", "replicas": 1}
+    assert public.http.get("/health").json() == {"status": "ready", "replicas": 1}
     public.draining = True
     response = public.http.get("/readyz")
     assert_openai_error(response, 503, "draining")
