@@ -359,7 +359,7 @@ class Gateway:
             ttft_p50_s=total.ttft_p50_s,
             ttft_p95_s=total.ttft_p95_s,
             replicas=[
-                replica_row(view, self.books[view.id].in_flight, self.recent.figures(view.id), self.clock.monotonic())
+                replica_row(view, self.books[view.id].own[1], self.recent.figures(view.id), self.clock.monotonic())
                 for view in self.board.current.replicas
             ],
         )

@@ -6,12 +6,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from select import PIPE_BUF
 
 import anyio
 
 from gateway.app import Gateway, Listeners
+from gateway.core.shared import Shared
 from gateway.core.types import ReplicaState
+from gateway.telemetry.siblings import Siblings
 
 READY = b"!"
 """What a member says once it serves; its last page of metrics follows when it ends."""
@@ -28,6 +31,7 @@ class Channel:
         public, admin, channel = (socket.socket(fileno=int(number)) for number in descriptors.split(","))
         self.listeners = Listeners(public, admin)
         self._socket = channel
+        self._path = Path(admin.getsockname())
         # Until the gateway takes it for a reload: by default it would end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -38,8 +42,12 @@ class Channel:
                 await anyio.sleep(0.02)
         with contextlib.suppress(OSError):
             self._socket.sendall(READY)
-        await anyio.wait_readable(self._socket)
-        gateway.retire()
+        number = int(self._path.stem)
+        shared = Shared(number, gateway.books, gateway.index)
+        async with anyio.create_task_group() as group:
+            group.start_soon(Siblings(self._path.parent, number, shared, gateway.clock).run)
+            await anyio.wait_readable(self._socket)
+            gateway.retire()
 
     @contextmanager
     def last_words(self, gateway: Gateway) -> Iterator[None]:
