@@ -1,6 +1,7 @@
 """The admin port of several processes: it asks each at its own, private one, and gives one answer."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -78,7 +79,8 @@ class Gathered:
     async def brief(self, peer: Peer) -> None:
         """Tell a process that starts what the others were told."""
         for order in self.orders.values():
-            await peer.http.post(order.url.raw_path.decode(), content=order.content, headers=order.headers)
+            with suppress(httpx.TransportError):  # it may have died already
+                await peer.http.post(order.url.raw_path.decode(), content=order.content, headers=order.headers)
 
 
 async def _ask(peers: Sequence[Peer], request: Request, body: bytes) -> dict[Peer, httpx.Response]:

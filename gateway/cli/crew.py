@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -50,7 +50,7 @@ class Member:
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
-        if self.process.returncode is None:
+        with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def reload(self) -> None:
@@ -161,7 +161,7 @@ class Crew:
                     break
                 old, self._places[place] = self._places[place], new
                 old.retired = True
-                if not old.ended.is_set():
+                with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):  # it may have died
                     await old.channel.send_eof()
                 log.info("process %d takes over from %d", new.process.pid, old.process.pid)
         self._rolls = False

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import msgspec
 import uvicorn
 
-from gateway.api.dashboard import DashboardState
+from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.api.gathered import Peer
 from gateway.app import Gateway, Listeners, url_of
 from gateway.cli.crew import Crew
@@ -90,8 +91,10 @@ def _serve_as_crew(config: Config, file: Path | None, env: Mapping[str, str], in
 
         async def greet_of(peer: Peer) -> None:
             token = {} if admin.token is None else {"authorization": f"Bearer {admin.token}"}
-            answer = await peer.http.get("/dashboard/state.json", headers=token)
-            replicas = msgspec.json.decode(answer.content, type=DashboardState).replicas
+            replicas: list[ReplicaRow] = []
+            with contextlib.suppress(httpx.TransportError):  # it may have died already
+                answer = await peer.http.get("/dashboard/state.json", headers=token)
+                replicas = msgspec.json.decode(answer.content, type=DashboardState).replicas
             _greet(url, admin_url, sorted(set().union(*(row.models or () for row in replicas))))
 
         asgi = uvicorn.Config(crew.admin, lifespan="off", log_config=None, access_log=False)
