@@ -4,9 +4,11 @@ import functools
 import itertools
 import logging
 import secrets
+import socket
 import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -46,17 +48,10 @@ from gateway.reload.roster import Roster
 from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk
 from gateway.serving.front import Front
-from gateway.serving.lookout import Lookout
 from gateway.serving.server import Server
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
-from gateway.telemetry.engine import EngineTelemetry
-from gateway.telemetry.gpu import GpuTelemetry, Source
-from gateway.telemetry.models import no_answer
-from gateway.telemetry.poller import Poller
-from gateway.telemetry.probes import Prober
-from gateway.telemetry.steward import Steward
-from gateway.telemetry.warmup import Warmer
+from gateway.watches import watches
 
 log = logging.getLogger("gateway.app")
 
@@ -72,6 +67,14 @@ LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Listening sockets that this process was given; it opens those that are `None`."""
+
+    public: socket.socket | None = None
+    admin: socket.socket | None = None
+
+
 class Gateway:
     """All parts, wired, the ports open. `run` serves until a signal or `stop`. Raises `OSError` if a port is taken."""
 
@@ -83,6 +86,7 @@ class Gateway:
         write_log: Callable[[bytes], object] = sys.stdout.buffer.write,
         signals: bool = True,
         origin: Origin | None = None,
+        listeners: Listeners | None = None,
     ) -> None:
         """`origin`: where the config can be had anew; without one it stays as it is, and SIGHUP is not heeded."""
         self.config = config
@@ -110,9 +114,9 @@ class Gateway:
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
-        self._bind()
-        self.url = _url(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
-        self.admin_url = _url(config.admin.host, self.admin.port)
+        self._bind(listeners or Listeners())
+        self.url = url_of(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
+        self.admin_url = url_of(config.admin.host, self.admin.port)
 
     # life
 
@@ -122,14 +126,10 @@ class Gateway:
         http = httpx.AsyncClient(timeout=timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
-            background.start_soon(self._lookout().run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
-            background.start_soon(self._poller(http).run)
-            background.start_soon(self._warmer(http).run)
-            background.start_soon(self._engine_telemetry(http).run)
-            background.start_soon(self._gpu_telemetry(http).run)
-            background.start_soon(self._steward().run)
+            for watch in watches(self.config, self.desk, self.gpus, self.metrics, http):
+                background.start_soon(watch)
             background.start_soon(self.roster.run)
             background.start_soon(self.discoverer.run)
             if self.reloader is not None:
@@ -154,6 +154,13 @@ class Gateway:
         self.desk.draining = True
         self.public.should_exit = True
 
+    def retire(self) -> None:
+        """Leave the port to the processes that share it: nothing is refused, and `run` returns as after `stop`."""
+        self.desk.retiring = True
+        for front in self._fronts():
+            front.retire()
+        self.public.retire()
+
     @property
     def interrupted(self) -> bool:
         """Whether it was Ctrl-C that stopped it."""
@@ -166,12 +173,14 @@ class Gateway:
 
     async def _finish_streams(self) -> None:
         """The drain is over: what is still open ends with an error event."""
-        fronts = [front for front in self.public.server_state.connections if isinstance(front, Front)]
-        for front in fronts:
+        for front in self._fronts():
             front.drain()
         with anyio.move_on_after(LAST_WORDS_S):
             while self.public.server_state.connections:
                 await anyio.sleep(0.01)
+
+    def _fronts(self) -> list[Front]:
+        return [front for front in self.public.server_state.connections if isinstance(front, Front)]
 
     async def _flush_log(self) -> None:
         while True:
@@ -213,10 +222,10 @@ class Gateway:
         drain_s = self.config.server.drain_timeout_s
         return Roster(self.board, self.clock, self.books, self.leftovers, configured, drain_timeout_s=drain_s)
 
-    def _bind(self) -> None:
-        self.public.bind()
+    def _bind(self, listeners: Listeners) -> None:
+        self.public.bind(listeners.public)
         try:
-            self.admin.bind()
+            self.admin.bind(listeners.admin)
         except OSError:
             self.public.unbind()
             raise
@@ -293,59 +302,6 @@ class Gateway:
         )
         return Server(config, lambda: None, signals=False)
 
-    def _poller(self, http: httpx.AsyncClient) -> Poller:
-        probe = self.config.resilience.probe
-        prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
-        return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
-
-    def _lookout(self) -> Lookout:
-        connect_s, drain_s = self.config.resilience.connect_timeout_s, self.config.server.drain_timeout_s
-        parts = (self.desk.streams, self.board, self.pool, self.clock)
-        return Lookout(*parts, connect_timeout_s=connect_s, drain_timeout_s=drain_s)
-
-    def _warmer(self, http: httpx.AsyncClient) -> Warmer:
-        warm_up = self.config.resilience.warm_up
-        return Warmer(
-            http,
-            self.board,
-            self.clock,
-            self.desk.hot,
-            self.desk.index,
-            prompts=warm_up.prompts,
-            max_s=warm_up.max_s,
-            count=lambda outcome: self.metrics.warmups.labels(outcome).inc(),
-        )
-
-    def _engine_telemetry(self, http: httpx.AsyncClient) -> EngineTelemetry:
-        engine = self.config.telemetry.engine
-        failures = self.metrics.unread.labels("engine")
-        return EngineTelemetry(
-            http,
-            self.board,
-            self.books,
-            self.clock,
-            interval_s=engine.interval_s,
-            timeout_s=engine.timeout_s,
-            count=lambda _: failures.inc(),
-        )
-
-    def _steward(self) -> Steward:
-        stale_s = self.config.telemetry.engine.stale_after_s
-        return Steward(self.board, self.desk.index, self.desk.slowness, self.gpus, self.clock, engine_stale_s=stale_s)
-
-    def _gpu_telemetry(self, http: httpx.AsyncClient) -> GpuTelemetry:
-        gpu = self.config.telemetry.gpu
-        sources = [Source(kind, url, entry.host) for entry in gpu.sources for kind, url in entry.kinds.items()]
-        return GpuTelemetry(
-            sources,
-            http,
-            self.board,
-            self.gpus,
-            self.clock,
-            interval_s=gpu.interval_s,
-            count=lambda kind: self.metrics.unread.labels(kind).inc(),
-        )
-
     def _listeners(self) -> list[Callable[[RequestRecord], None]]:
         """Who hears of a request's end. A request's line is of level `info`."""
         logged = self.config.logging.level in ("debug", "info")
@@ -386,12 +342,13 @@ class Gateway:
             ttft_p50_s=total.ttft_p50_s,
             ttft_p95_s=total.ttft_p95_s,
             replicas=[
-                replica_row(view, self.books[view.id].in_flight, self.recent.figures(view.id), self.clock.monotonic())
+                replica_row(view, self.books[view.id].own[1], self.recent.figures(view.id), self.clock.monotonic())
                 for view in self.board.current.replicas
             ],
             reload=reload_row(self.reloader) if self.reloader else None,
         )
 
 
-def _url(host: str, port: int, *, tls: bool = False) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """Where such a port is reached."""
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -31,6 +31,7 @@ BROAD_EXCEPTS = {
 COVERED_BY = {
     "gateway/__main__.py": "cli/test_emulate.py",
     "gateway/api/": "http/test_relay.py",
+    "gateway/cli/member.py": "cli/test_crew.py",
     "gateway/cli/loading.py": "cli/test_check.py",
     "gateway/cli/table.py": "cli/test_check.py",
     "gateway/cli/embedded.py": "cli/test_serve.py",
@@ -48,6 +49,7 @@ COVERED_BY = {
     "gateway/reload/": "http/test_members.py",
     "gateway/serving/": "http/test_relay.py",
     "gateway/telemetry/": "http/test_relay.py",
+    "gateway/watches.py": "http/test_telemetry.py",
 }
 """A file without a test file of its own, or a folder's such files -> the test that runs them."""
 

@@ -3,23 +3,32 @@
 import argparse
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import msgspec
+import uvicorn
 
-from gateway.app import Gateway
+from gateway.api.dashboard import DashboardState, ReplicaRow
+from gateway.api.gathered import Peer
+from gateway.app import Gateway, Listeners, url_of
+from gateway.cli.crew import Crew
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
+from gateway.cli.member import Channel, write_lines
 from gateway.config import Config, Discovery, ReplicaConfig, load
 from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
 from gateway.reload.reloader import Origin
+from gateway.serving.server import listen
 
 EMBEDDED_REPLICAS = 4
 FIRST_ANSWER_S = 5.0
@@ -31,6 +40,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_config_option(parser)
     parser.add_argument("--host", help="address of the API, over the config's server.host")
     parser.add_argument("--port", type=_port, help="port of the API, over the config's server.port")
+    parser.add_argument(
+        "--listen-fd", type=int, metavar="N", help="a listening socket to inherit for the API, as systemd passes it (3)"
+    )
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # how a process of `server.workers` is told what it is
     parser.set_defaults(run=run)
 
 
@@ -41,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     config = _with_address(config, args.host, args.port)
     configure(config.logging.format, config.logging.level)
+    if args.worker is not None:
+        return _serve_as_member(config, Channel(args.worker), _origin(args, None))
+    inherited = None if args.listen_fd is None else socket.socket(fileno=args.listen_fd)
     with contextlib.ExitStack() as stack:
         fleet = None
         if _is_empty(config):
@@ -52,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         try:
-            gateway = Gateway(config, origin=Origin(partial(_load_again, args, fleet), args.config))
+            if config.server.workers > 1:
+                return _serve_as_crew(config, args.config, _of_fleet(config) if fleet else {}, inherited)
+            gateway = Gateway(config, origin=_origin(args, fleet), listeners=Listeners(inherited))
         except OSError as error:
             print(error.strerror or error, file=sys.stderr)
             return 2
@@ -65,9 +83,49 @@ def _load_again(args: argparse.Namespace, fleet: EmbeddedFleet | None) -> Config
     return with_fleet(config, fleet) if fleet is not None and _is_empty(config) else config
 
 
+def _origin(args: argparse.Namespace, fleet: EmbeddedFleet | None) -> Origin:
+    return Origin(partial(_load_again, args, fleet), args.config)
+
+
 def _is_empty(config: Config) -> bool:
     """Whether the config names no replica, and nothing that finds any."""
     return not config.replicas and config.discovery == Discovery()
+
+
+def _serve_as_member(config: Config, channel: Channel, origin: Origin) -> int:
+    gateway = Gateway(config, origin=origin, listeners=channel.listeners, write_log=write_lines)
+    with channel.last_words(gateway):
+        return serve(gateway, channel.attend)
+
+
+def _serve_as_crew(config: Config, file: Path | None, env: Mapping[str, str], inherited: socket.socket | None) -> int:
+    """Open the ports and run `server.workers` processes. Raises `OSError` if a port is taken."""
+    server, admin = config.server, config.admin
+    with inherited or listen(server.host, server.port) as public, listen(admin.host, admin.port) as private:
+        command = [sys.executable, "-m", "gateway", "serve", *(["-c", str(file)] if file is not None else [])]
+        crew = Crew(server.workers, command, env, public, server.max_body_bytes)
+        url = url_of(server.host, public.getsockname()[1], tls=server.tls.cert is not None)
+        admin_url = url_of(admin.host, private.getsockname()[1])
+
+        async def greet_of(peer: Peer) -> None:
+            token = {} if admin.token is None else {"authorization": f"Bearer {admin.token}"}
+            replicas: list[ReplicaRow] = []
+            with contextlib.suppress(httpx.TransportError):  # it may have died already
+                answer = await peer.http.get("/dashboard/state.json", headers=token)
+                replicas = msgspec.json.decode(answer.content, type=DashboardState).replicas
+            _greet(url, admin_url, sorted(set().union(*(row.models or () for row in replicas))))
+
+        asgi = uvicorn.Config(crew.admin, lifespan="off", log_config=None, access_log=False)
+        return anyio.run(crew.run, greet_of, asgi, private)
+
+
+def _of_fleet(config: Config) -> dict[str, str]:
+    """An embedded fleet as variables: the other processes have not started it and read no file that names it."""
+    gpu = config.telemetry.gpu.sources
+    return {
+        "GATEWAY_REPLICAS": msgspec.json.encode(config.replicas).decode(),
+        "GATEWAY_TELEMETRY__GPU__SOURCES": msgspec.json.encode(gpu).decode(),
+    }
 
 
 def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:
@@ -100,12 +158,16 @@ async def greet(gateway: Gateway) -> None:
         while all(view.state is not ReplicaState.READY for view in gateway.board.current.replicas):
             await anyio.sleep(0.02)
     models = sorted(set().union(*(view.models or () for view in gateway.board.current.replicas)))
+    _greet(gateway.url, gateway.admin_url, models)
+
+
+def _greet(url: str, admin_url: str, models: Sequence[str]) -> None:
     body = {"model": models[0] if models else "MODEL", "stream": True}
     body["messages"] = [{"role": "user", "content": "Hello!"}]
     print(
-        f"API        {gateway.url}/v1\n"
-        f"dashboard  {gateway.admin_url}/dashboard\n"
-        f"try        curl -N {gateway.url}/v1/chat/completions -H 'content-type: application/json'"
+        f"API        {url}/v1\n"
+        f"dashboard  {admin_url}/dashboard\n"
+        f"try        curl -N {url}/v1/chat/completions -H 'content-type: application/json'"
         f" -d '{msgspec.json.encode(body).decode()}'",
         file=sys.stderr,
         flush=True,

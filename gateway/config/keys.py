@@ -263,7 +263,6 @@ class Config(Section, frozen=True):
 
 
 NOT_YET: dict[str, tuple[object, ...]] = {
-    "server.workers": (),
     "tenants": (),
     "state.url": (),
     "logging.prompts": (),

@@ -1,7 +1,7 @@
 """What each replica's KV cache is likely to hold: an index of prompt blocks, learned from what was sent where."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.core.types import EngineView, FleetSnapshot, ReplicaId, ReplicaState
 
@@ -57,6 +57,8 @@ class PrefixIndex:
         self._names: dict[int, ReplicaId] = {}
         self._out: set[ReplicaId] = set()
         self._restarts: dict[ReplicaId, int] = {}
+        self.sent: list[tuple[ReplicaId, Sequence[int]]] | None = None
+        """What was recorded, for the one that tells others and empties it; `None`: nobody does."""
 
     def match(self, blocks: Sequence[int]) -> Match:
         """Read only. Costs a look-up a block, up to the first that nobody holds, and a step a replica that has any."""
@@ -87,6 +89,12 @@ class PrefixIndex:
 
     def record(self, replica: ReplicaId, blocks: Sequence[int]) -> None:
         """The replica has been sent this chain: its cache will hold it, as far as it fits."""
+        if self.sent is not None and blocks:
+            self.sent.append((replica, blocks))
+        self.learn(replica, blocks)
+
+    def learn(self, replica: ReplicaId, blocks: Sequence[int]) -> None:
+        """The same, of what another process has sent."""
         capacity = self._capacity.get(replica, self._default)
         bit = self._bits.get(replica) or self._assign(replica)
         recent = self._recent[replica]
@@ -154,6 +162,13 @@ class PrefixIndex:
                 holders[block] = left
             else:
                 del holders[block]
+
+    def contents(self, most: int) -> Iterator[tuple[ReplicaId, list[int]]]:
+        """All that is held, in pieces of so many blocks at most; learned in this order they make the same index."""
+        for replica, recent in self._recent.items():
+            blocks = list(recent)
+            for start in range(0, len(blocks), most):
+                yield replica, blocks[start : start + most][::-1]
 
     def blocks(self, replica: ReplicaId) -> int:
         """Blocks that the replica is believed to hold."""

@@ -1,8 +1,14 @@
 """What this gateway has in flight at each replica: opened at dispatch, given back exactly once."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from gateway.core.types import ReplicaId
+
+Amounts = tuple[int, int, int]
+"""Queued tokens, in flight, held tokens."""
+
+NOTHING: Amounts = (0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -10,12 +16,28 @@ class Load:
     """A replica's account, in ROUTING's symbols.
 
     `queued_tokens` (Q): prefill work of own requests that have no first token yet.
-    `in_flight` (n): own requests. `held_tokens` (K): their prompt tokens.
+    `in_flight` (n): own requests. `held_tokens` (K): their prompt tokens. Own: of all processes on the port.
     """
 
     queued_tokens: int = 0
     in_flight: int = 0
     held_tokens: int = 0
+    others: Amounts = field(default=NOTHING, repr=False)
+    """What of these is in flight by other processes on the port, as they told."""
+
+    @property
+    def own(self) -> Amounts:
+        """What of these is this process's own."""
+        queued, in_flight, held = self.others
+        return (self.queued_tokens - queued, self.in_flight - in_flight, self.held_tokens - held)
+
+    def set_others(self, amounts: Amounts) -> None:
+        """The other processes have so much there now, together."""
+        queued, in_flight, held = self.own
+        self.others = amounts
+        self.queued_tokens = queued + amounts[0]
+        self.in_flight = in_flight + amounts[1]
+        self.held_tokens = held + amounts[2]
 
 
 class Entry:
@@ -72,8 +94,12 @@ class Books:
         if load is not None and not load.in_flight:
             del self._loads[replica]
 
+    def loads(self) -> Iterable[tuple[ReplicaId, Load]]:
+        return self._loads.items()
+
     def total_in_flight(self) -> int:
-        return sum(load.in_flight for load in self._loads.values())
+        """This process's own requests."""
+        return sum(load.own[1] for load in self._loads.values())
 
     def __repr__(self) -> str:
         return f"<Books {self._loads}>"

@@ -125,7 +125,7 @@ class _Gauges(Collector):
             tasks.add_metric([], running)
         for view in self._board.current.replicas:
             blocks.add_metric([view.id], self._index.blocks(view.id))
-            in_flight.add_metric([view.id], self._books[view.id].in_flight)
+            in_flight.add_metric([view.id], self._books[view.id].own[1])
             for state in ReplicaState:
                 states.add_metric([view.id, state.value], float(view.state is state))
         return (in_flight, states, blocks, tasks)

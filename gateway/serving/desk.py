@@ -20,6 +20,12 @@ from gateway.observability.ledger import Ledger
 from gateway.serving.lookout import Stream
 from gateway.serving.upstream import Pool
 
+KEEP_ALIVE_S = 75.0
+"""How long an idle client may keep its connection (nginx's default); longer than SDKs keep theirs."""
+
+RETIRED_KEEP_ALIVE_S = 6.0
+"""The same when this process retires: longer than httpx (5 s), and OpenAI's SDK with it, uses an idle one again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -49,6 +55,9 @@ class Desk:
     ledger: Ledger
     limits: Limits
     draining: bool = False
+    """New requests are refused."""
+    retiring: bool = False
+    """Another process takes over: what still arrives here is served, and each answer is its connection's last."""
     ratios: TokenRatios = field(default_factory=TokenRatios)
     hot: HotPrompts = field(default_factory=HotPrompts)
     slowness: Slowness = field(default_factory=Slowness)
@@ -59,6 +68,11 @@ class Desk:
     """Every request that is at a replica: the lookout's."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Public name of a model -> name that replicas serve."""
+
+    @property
+    def keep_alive_s(self) -> float:
+        """How long an idle client may keep its connection now."""
+        return RETIRED_KEEP_ALIVE_S if self.retiring else KEEP_ALIVE_S
 
     def parse(self, endpoint: Endpoint, content_type: bytes, body: bytes, session: str | None) -> RequestFacts:
         """The facts of a request, by what was learned of its model and by the aliases. Raises `BadRequest`."""

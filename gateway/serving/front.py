@@ -11,7 +11,7 @@ from math import inf
 from gateway.core.endpoints import RELAYED, Endpoint
 from gateway.errors import BadRequest, GatewayError, UploadTimeout
 from gateway.observability.records import RequestRecord
-from gateway.serving.desk import Desk
+from gateway.serving.desk import KEEP_ALIVE_S, Desk
 from gateway.serving.exchange import Exchange
 from gateway.serving.http import (
     CONTINUE,
@@ -28,9 +28,6 @@ from gateway.serving.watchdog import Watchdog
 
 MAX_HELD_BYTES = 64 * 1024
 """Pipelined bytes kept while a response runs; a client that sends more is not read until its turn."""
-
-KEEP_ALIVE_S = 75.0
-"""How long an idle client may keep its connection (nginx's default); longer than SDKs keep theirs."""
 
 LINGER_S = 2.0
 """After an error in mid-upload: how long to read on, so that the client gets to see the response, not a reset."""
@@ -68,7 +65,7 @@ class Front(asyncio.Protocol):
         self.transport = transport
         self._connections.add(self)
         self._watchdog.watched.add(self)
-        self.deadline = self._now() + KEEP_ALIVE_S
+        self.deadline = self._now() + self._desk.keep_alive_s
 
     def data_received(self, data: bytes) -> None:
         self._read(data)
@@ -101,6 +98,11 @@ class Front(asyncio.Protocol):
         self._last = True
         if self._exchange is None:
             self.transport.close()
+
+    def retire(self) -> None:
+        """Others accept from now on: the next answer here is the last, and an idle client may stay a little only."""
+        if self._read == self._read_head and self._started_at is None:
+            self.deadline -= KEEP_ALIVE_S - self._desk.keep_alive_s
 
     # the watchdog's side
 
@@ -142,7 +144,7 @@ class Front(asyncio.Protocol):
     def _next(self) -> None:
         """The connection is free for the next request, which may be here already."""
         self._read = self._read_head
-        self.deadline = self._now() + KEEP_ALIVE_S
+        self.deadline = self._now() + self._desk.keep_alive_s
         if self._held:
             # Not from here: a client may have pipelined a thousand requests that are all refused at once.
             asyncio.get_running_loop().call_soon(self._next_pipelined)
@@ -224,7 +226,7 @@ class Front(asyncio.Protocol):
         self._held = rest
         self.deadline = inf
         assert self._started_at is not None
-        head.keep_alive = head.keep_alive and not self._last
+        head.keep_alive = head.keep_alive and not (self._last or self._desk.draining or self._desk.retiring)
         self._exchange = Exchange(self._desk, self, endpoint, head, head.request_id or self._make_id())
         self._exchange.begin(body, self._started_at)
 

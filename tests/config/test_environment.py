@@ -36,7 +36,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 def test_an_error_in_a_variable_names_the_variable(tmp_path: Path) -> None:
     """The file is not to blame; a variable whose value is no YAML is told as such."""
     env = {"GATEWAY_SERVER__PORT": "x", "GATEWAY_REPLICAS": "[{url: x}]", "GATEWAY_TELEMETRY__ENGINE": "{"}
-    lines = errors(tmp_path, "server: {workers: 2}", env)
+    lines = errors(tmp_path, "server: {workers: 0}", env)
     assert lines[0].startswith("GATEWAY_TELEMETRY__ENGINE: line 1, column 2: not YAML: ")
     assert [line.split(": ")[:2] for line in lines[1:]] == [
         ["GATEWAY_SERVER__PORT", "server.port"],
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_yaml_errors_have_a_place(tmp_path: Path) -> None:
     """Line and column, from 1; a key that stands twice is one of them, and hides no other error."""
     assert errors(tmp_path, "server:\n  port: [1\n")[0].startswith("FILE: line 3, column 1: not YAML: ")
-    assert errors(tmp_path, "server:\n  port: 1\n  port: 0\n  workers: 2\n") == [
+    assert errors(tmp_path, "server:\n  port: 1\n  port: 0\n  workers: 0\n") == [
         'FILE: line 3, column 3: key "port" stands twice',
-        "FILE: server.workers: not available in this version, leave it at 1",
+        "FILE: server.workers: expected a whole number of at least 1, got 0",
     ]

@@ -86,7 +86,6 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("text", "key", "default"),
     [
-        ("server: {workers: 2}", "server.workers", "1"),
         ("tenants: [{name: x}]", "tenants", "[]"),
         ("state: {url: 'redis://x'}", "state.url", "null"),
         ("logging: {prompts: always}", "logging.prompts", '"never"'),
