@@ -30,7 +30,7 @@ def public_app(
     draining: Callable[[], bool],
     *,
     dashboard: str = ON_ADMIN_PORT,
-    aliases: Mapping[str, str] = NO_ALIASES,
+    aliases: Callable[[], Mapping[str, str]] = lambda: NO_ALIASES,
     read_timeout_s: float = 30.0,
     cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
@@ -81,7 +81,9 @@ def takes_traffic(view: ReplicaView) -> bool:
 
 
 class _Paths:
-    def __init__(self, board: Board, draining: Callable[[], bool], dashboard: str, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, board: Board, draining: Callable[[], bool], dashboard: str, aliases: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._board = board
         self._draining = draining
         self._dashboard = dashboard
@@ -112,7 +114,7 @@ class _Paths:
         return json_response({"status": "ready", "replicas": able}, NO_STORE)
 
     def models(self, request: Request) -> Response:
-        models = served_models(self._board.current, self._aliases)
+        models = served_models(self._board.current, self._aliases())
         parents = _parents(self._board.current)
         cards = [_model(name, root, parents.get(root)) for name, root in models.items()]
         return json_response({"object": "list", "data": cards})
@@ -121,7 +123,7 @@ class _Paths:
         name = request.path_params["model"]
         if not name:
             raise NotFound(f"there is nothing at {request.url.path}")
-        root = served_models(self._board.current, self._aliases).get(name)
+        root = served_models(self._board.current, self._aliases()).get(name)
         if root is None:
             raise ModelNotFound(f"no replica serves the model {name!r}; see GET /v1/models", param="model")
         return json_response(_model(name, root, _parents(self._board.current).get(root)))

@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,18 @@ import uvicorn
 
 from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.api.gathered import Peer
-from gateway.app import Gateway, Listeners, url_of
+from gateway.app import Gateway
 from gateway.cli.crew import Crew
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
 from gateway.cli.member import Channel, write_lines
-from gateway.config import Config, ReplicaConfig
+from gateway.config import Config, Discovery, ReplicaConfig, load
 from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
-from gateway.serving.server import listen
+from gateway.reload.reloader import Origin
+from gateway.serving.server import Listeners, listen, url_of
 
 EMBEDDED_REPLICAS = 4
 FIRST_ANSWER_S = 5.0
@@ -52,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
     config = _with_address(config, args.host, args.port)
     configure(config.logging.format, config.logging.level)
     if args.worker is not None:
-        return _serve_as_member(config, Channel(args.worker))
+        return _serve_as_member(config, Origin(partial(_load_again, args, None), args.config), Channel(args.worker))
     inherited = None if args.listen_fd is None else socket.socket(fileno=args.listen_fd)
     with contextlib.ExitStack() as stack:
-        embedded = not config.replicas
-        if embedded:
+        fleet = None
+        if _is_empty(config):
             fleet = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
             config = with_fleet(config, fleet)
             print(
@@ -66,16 +69,17 @@ def run(args: argparse.Namespace) -> int:
             )
         try:
             if config.server.workers > 1:
-                return _serve_as_crew(config, args.config, _of_fleet(config) if embedded else {}, inherited)
-            gateway = Gateway(config, listeners=Listeners(inherited))
+                return _serve_as_crew(config, args.config, _of_fleet(config) if fleet else {}, inherited)
+            origin = Origin(partial(_load_again, args, fleet), args.config)
+            gateway = Gateway(config, listeners=Listeners(inherited), origin=origin)
         except OSError as error:
             print(error.strerror or error, file=sys.stderr)
             return 2
         return serve(gateway, greet)
 
 
-def _serve_as_member(config: Config, channel: Channel) -> int:
-    gateway = Gateway(config, listeners=channel.listeners, write_log=write_lines)
+def _serve_as_member(config: Config, origin: Origin, channel: Channel) -> int:
+    gateway = Gateway(config, listeners=channel.listeners, write_log=write_lines, origin=origin)
     with channel.last_words(gateway):
         return serve(gateway, channel.attend)
 
@@ -108,6 +112,17 @@ def _of_fleet(config: Config) -> dict[str, str]:
         "GATEWAY_REPLICAS": msgspec.json.encode(config.replicas).decode(),
         "GATEWAY_TELEMETRY__GPU__SOURCES": msgspec.json.encode(gpu).decode(),
     }
+
+
+def _load_again(args: argparse.Namespace, fleet: EmbeddedFleet | None) -> Config:
+    """The config as it is now, for a reload. Raises `ConfigErrors`."""
+    config = _with_address(load(args.config, os.environ), args.host, args.port)
+    return with_fleet(config, fleet) if fleet is not None and _is_empty(config) else config
+
+
+def _is_empty(config: Config) -> bool:
+    """Whether the config names no replica, and nothing that finds any."""
+    return not config.replicas and config.discovery == Discovery()
 
 
 def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:

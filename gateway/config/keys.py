@@ -26,10 +26,15 @@ POLICIES: dict[str, tuple[str, ...]] = {
 
 # The ranges: what a value may be, and the words an error says it with.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 (any free one) to 65535")]
+RealPort = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
 Count = Annotated[int, Meta(ge=1, le=2**40, description="a whole number of at least 1")]
 CountOrZero = Annotated[int, Meta(ge=0, le=2**40, description="a whole number of at least 0")]
 Rank = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="a number of seconds above 0, at most 86400")]
+HedgeAfter = Annotated[
+    Annotated[float, Meta(gt=0, le=86400)] | Literal["p95"] | None,
+    Meta(description="a number of seconds above 0, at most 86400, `p95`, or null"),
+]
 NotNegative = Annotated[float, Meta(ge=0, le=1e9, description="a number of at least 0")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 AtLeastOne = Annotated[float, Meta(ge=1, le=1e9, description="a number of at least 1")]
@@ -119,6 +124,24 @@ class ReplicaConfig(Section, frozen=True):
         return Replica(self.id, url, self.engine, self.gpus, self.api_key, self.cost_per_hour)
 
 
+class Kubernetes(Section, frozen=True):
+    namespace: Text | None = None
+    selector: Text | None = None
+    port: RealPort | None = None
+
+
+class Discovery(Section, frozen=True):
+    """Where replicas are found; one of `dns`, `file` and `kubernetes.selector`, or none."""
+
+    dns: Text | None = None
+    file: Text | None = None
+    kubernetes: Kubernetes = Kubernetes()
+    port: RealPort | None = None
+    interval_s: Seconds = 10.0
+    engine: Literal["vllm", "sglang", "openai"] = "vllm"
+    api_key: Secret | None = None
+
+
 class Routing(Section, frozen=True):
     """The policy and its parameters; `None`: the policy's own default."""
 
@@ -192,7 +215,7 @@ class Resilience(Section, frozen=True):
     idle_timeout_s: Seconds = 60.0
     max_attempts: Count = 3
     resume: Literal["exact", "text", "off"] = "exact"
-    hedge_after_s: Seconds | None = None
+    hedge_after_s: HedgeAfter = None
     warm_up: WarmUp = WarmUp()
     probe: Probe = Probe()
 
@@ -227,7 +250,7 @@ class Config(Section, frozen=True):
     server: Server = Server()
     admin: Admin = Admin()
     replicas: tuple[ReplicaConfig, ...] = ()
-    discovery: FreeForm | None = None
+    discovery: Discovery = Discovery()
     routing: Routing = Routing()
     telemetry: Telemetry = Telemetry()
     resilience: Resilience = Resilience()
@@ -240,8 +263,6 @@ class Config(Section, frozen=True):
 
 
 NOT_YET: dict[str, tuple[object, ...]] = {
-    "discovery": (),
-    "resilience.hedge_after_s": (),
     "tenants": (),
     "state.url": (),
     "logging.prompts": (),

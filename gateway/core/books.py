@@ -87,6 +87,16 @@ class Books:
     def loads(self) -> Iterable[tuple[ReplicaId, Load]]:
         return self._loads.items()
 
+    def replicas(self) -> set[ReplicaId]:
+        """Those that have an account."""
+        return set(self._loads)
+
+    def forget(self, replica: ReplicaId) -> None:
+        """The replica has left: its account goes, unless something is still in flight there."""
+        load = self._loads.get(replica)
+        if load is not None and not load.in_flight:
+            del self._loads[replica]
+
     def total_in_flight(self) -> int:
         """This process's own requests."""
         return sum(load.own[1] for load in self._loads.values())

@@ -13,7 +13,7 @@ _USUAL = Rules()
 def fold(snapshot: FleetSnapshot, reading: Reading, now: float, rules: Rules = _USUAL) -> FleetSnapshot:
     """The snapshot after one more reading: the same object if it changes nothing, as one of a replica that has left."""
     for place, view in enumerate(snapshot.replicas):
-        if view.id == reading.replica:
+        if view.replica.id == reading.replica:
             after = _fold_one(view, reading, now, rules)
             if after is view:
                 return snapshot
@@ -23,13 +23,13 @@ def fold(snapshot: FleetSnapshot, reading: Reading, now: float, rules: Rules = _
 
 def _fold_one(view: ReplicaView, reading: Reading, now: float, rules: Rules) -> ReplicaView:
     match reading:
+        case HealthReading(sign=sign):  # first: each request brings one
+            return _told(view, sign, now, rules)
         case ModelsReading(models=None):
             return _told(view, Sign.UNANSWERED, now, rules)
         case ModelsReading(models=models, parents=parents):
             answered = _told(view, Sign.ANSWERED, now, rules)
             return replace(answered, models=models, parents=parents, seen_at=now)
-        case HealthReading(sign=sign):
-            return _told(view, sign, now, rules)
         case EngineReading():
             return told(view, reading, now)
         case _:

@@ -76,11 +76,18 @@ class Metrics:
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
         self.resumes = counter("gateway_resumes_total", "Streams that broke off, and what became of them.", "outcome")
+        self.hedges = counter("gateway_hedges_total", "Second replicas asked, and what came of it.", "outcome")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
         self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")
         registry.register(_Gauges(board, books, index))
         registry.register(Vitals(board, now))
+
+    def drop(self, replica: str) -> None:
+        """Forget the series of a replica that has left; those of the gauges end with its place on the board."""
+        self.requests.drop("replica", replica)
+        for histogram in (self.ttft, self.itl, self.tpot):
+            histogram.drop("replica", replica)
 
     def _counter(self, name: str, text: str, *labels: str) -> LoopCounter:
         series = LoopCounter(name, text, labels)

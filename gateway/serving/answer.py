@@ -6,7 +6,7 @@ from gateway.core.events import Usage, usage_of
 from gateway.core.relay import StreamRelay
 from gateway.core.request import RequestFacts
 from gateway.core.tracked import TrackedRelay
-from gateway.serving.upstream import ResponseHead
+from gateway.serving.response_head import ResponseHead
 
 READ_ANSWER_BYTES = 256 * 1024
 """An answer that is not streamed is read for its usage up to this size; beyond it, its token counts are not known."""
@@ -20,7 +20,7 @@ class Answer:
     def __init__(self, head: ResponseHead, facts: RequestFacts, relay: StreamRelay | None = None) -> None:
         self.head = head
         self.relay: StreamRelay | None = None
-        if head.status == 200 and head.content_type.startswith(b"text/event-stream"):
+        if head.streams:
             self.relay = relay or StreamRelay(facts.endpoint.read, hide_usage=facts.hides_usage)
         self._pieces: list[bytes] = []
         self._size = 0

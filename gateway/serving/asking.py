@@ -25,8 +25,10 @@ class Asking(Protocol):
     witness: Witness
     reply: Reply
     class_: str
-    until: float
-    """When it must be over, in monotonic seconds."""
+
+    @property
+    def deadline_line(self) -> bytes:
+        """The header that tells a replica how long the client still waits; none if it did not say."""
 
     @property
     def may_retry(self) -> bool:

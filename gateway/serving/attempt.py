@@ -8,11 +8,12 @@ from math import inf
 from gateway.core.books import Entry
 from gateway.core.slowdown import Stride
 from gateway.core.types import Replica
-from gateway.errors import GatewayError, ReplicaFailed, ReplicaTimeout
+from gateway.errors import GatewayError, ReplicaFailed
 from gateway.observability.ledger import Series
 from gateway.serving.answer import Answer
 from gateway.serving.asking import Asking
 from gateway.serving.dial import DialFailed, dial
+from gateway.serving.lookout import Stream
 from gateway.serving.seam import Errand, Seam, first_errand
 from gateway.serving.upstream import UpstreamConnection
 from gateway.serving.witness import BUSY
@@ -24,7 +25,7 @@ OVERLOADED = frozenset({429, BUSY})
 """What a replica says that has too much to do: another may have less. Any other 4xx is final."""
 
 
-class Attempt:
+class Attempt(Stream):
     """Ends by `failed` or `answered`, which the asker is told, or by `drop`, which it asks for."""
 
     __slots__ = (
@@ -46,7 +47,7 @@ class Attempt:
     )
 
     def __init__(self, asker: Asking, replica: Replica, reason: str, depth: int, seam: Seam | None = None) -> None:
-        """`depth`: blocks of the prompt that the replica is likely to hold. `reason`: why it is asked, in one word.
+        """`reason`: why it is asked, in one word. `depth`: blocks of the prompt that it is likely to hold.
         `seam`: where it goes on with an answer that has begun."""
         desk, facts = asker.desk, asker.facts
         self._asker = asker
@@ -66,6 +67,7 @@ class Attempt:
         work = facts.uncached_tokens(depth)
         self._stride: Stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
         self._entry: Entry = desk.books.open(replica.id, work, facts.prompt_tokens)
+        desk.streams.add(self)
 
     # send
 
@@ -75,8 +77,7 @@ class Attempt:
             self._wait(2 * self._desk.limits.connect_timeout_s)
             self._desk.pool.spawn(self._take_up(self._seam))
             return
-        asker = self._asker
-        self._errand = first_errand(self._desk, self.replica, asker.head.url, asker.facts)
+        self._errand = first_errand(self._desk, self.replica, self._asker.head.url, self._asker.facts)
         self._run()
 
     async def _take_up(self, seam: Seam) -> None:
@@ -117,17 +118,16 @@ class Attempt:
         assert errand is not None
         limits, facts = self._desk.limits, asker.facts
         self._upstream = connection
-        wait_s = limits.first_token_timeout_s if facts.stream else WHOLE_ANSWER_TIMEOUT_S
-        self._wait(wait_s)
-        body = errand.body
-        head = b"POST %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+        self._wait(limits.first_token_timeout_s if facts.stream else WHOLE_ANSWER_TIMEOUT_S)
+        head = b"POST %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
             errand.url,
             self._desk.pool.lines(self.replica),
+            asker.deadline_line,
             b"".join(asker.head.lines),
             asker.reply.request_id.encode(),
-            len(body),
+            len(errand.body),
         )
-        connection.send(self, head, body)
+        connection.send(self, head, errand.body)
 
     # relay
 
@@ -197,8 +197,8 @@ class Attempt:
         assert head is not None
         self.stirred()
         status = head.status
-        goes_on = self._seam is not None
-        if (goes_on and status != 200) or ((status >= 500 or status in OVERLOADED) and asker.may_retry):
+        useless = not head.streams if self._seam is not None else status >= 500 or status in OVERLOADED
+        if useless and (asker.may_retry or self._seam is not None):
             reason = "busy" if status in OVERLOADED else "status"
             self._fail(ReplicaFailed(f"replica {self.replica.id}: answered {status}"), reason)
             return False
@@ -221,19 +221,17 @@ class Attempt:
                     self._stride.pace.gap(gap, now)
             if not self.producing:
                 self._first_output(now)
-            asker.client.deadline = min(now + self._desk.limits.idle_timeout_s, asker.until)
-        elif asker.timeline.first_output_at is not None:
-            asker.client.deadline = min(now + self._desk.limits.idle_timeout_s, asker.until)
+        if relay is None or asker.timeline.first_output_at is not None:
+            asker.client.deadline = now + self._desk.limits.idle_timeout_s
 
     def _first_output(self, now: float) -> None:
+        assert self.answer is not None
         self.producing = True
-        answer = self.answer
-        assert answer is not None
         self._entry.first_token()
-        self._asker.witness.output(self.replica.id, answer.head.status, self._asker.facts, now)
+        self._asker.witness.output(self.replica.id, self.answer.head.status, self._asker.facts, now)
         if self._seam is not None:
             self._asker.went_on(self._seam.kept)
-        elif answer.relay is not None:
+        elif self.answer.relay is not None:
             self._stride.first_token(now)
 
     def pause(self) -> None:
@@ -271,9 +269,14 @@ class Attempt:
         else:
             self._fail(ReplicaFailed(f"replica {self.replica.id} {why}"), "broken")
 
-    def expire(self, where: str) -> None:
-        """It has waited too long."""
-        self._fail(ReplicaTimeout(f"replica {self.replica.id} took too long {where}"), "timeout")
+    @property
+    def moved_at(self) -> float | None:
+        """When output last came, in monotonic seconds; `None` while there was none."""
+        return self._asker.timeline.last_output_at if self.producing else None
+
+    def lose(self, error: GatewayError, reason: str) -> None:
+        """It is given up."""
+        self._fail(error, reason)
 
     def _complete(self, upstream: UpstreamConnection) -> None:
         self._upstream = None
@@ -291,6 +294,7 @@ class Attempt:
         """It is not wanted any more: the replica's request is aborted, and its place in the books given back."""
         self._over = True
         self._entry.close()
+        self._desk.streams.discard(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()

@@ -1,5 +1,7 @@
 """One request's life, top to bottom: parse, decide, ask, answer, settle. Failover is "the next of the ranking"."""
 
+import asyncio
+from collections.abc import Callable
 from math import inf
 
 from gateway.core.affinity import Match
@@ -9,7 +11,7 @@ from gateway.core.endpoints import Endpoint
 from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
 from gateway.core.timeline import Timeline
-from gateway.errors import Draining, GatewayError
+from gateway.errors import DeadlineExceeded, Draining, GatewayError, ReplicaTimeout
 from gateway.serving.account import account
 from gateway.serving.answer import Answer
 from gateway.serving.attempt import Attempt
@@ -21,6 +23,9 @@ from gateway.serving.seam import Seam
 from gateway.serving.witness import Witness
 
 CLIENT_LEFT = 499
+
+HEDGED_CLASS = "interactive"
+"""Where a late first token is felt; others can wait, and their prompts are longer."""
 
 
 class Exchange:
@@ -35,6 +40,8 @@ class Exchange:
         "_running",
         "_score",
         "_settled",
+        "_timers",
+        "_until",
         "class_",
         "client",
         "desk",
@@ -42,7 +49,6 @@ class Exchange:
         "head",
         "reply",
         "timeline",
-        "until",
         "witness",
     )
 
@@ -56,7 +62,8 @@ class Exchange:
         self.class_ = head.class_ if head.class_ in desk.limits.classes else "standard"
         self.reply = Reply(client, head, request_id)
         self.witness = Witness(desk.board, desk.hot, desk.clock)
-        self.until = inf
+        self._until: float | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._endpoint = endpoint
         self._read = False
         self._route: Route | None = None
@@ -71,13 +78,13 @@ class Exchange:
     def begin(self, body: bytes, started_at: float) -> None:
         """The request has been read. Nothing here waits: what the board and the books say is acted upon at once."""
         desk = self.desk
-        read_at = desk.clock.monotonic()
-        self.timeline = Timeline(started_at, read_at)
+        self.timeline = Timeline(started_at, read_at := desk.clock.monotonic())
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
             self.facts = facts = desk.parse(self._endpoint, self.head.content_type, body, self.head.session)
             self._read = True
+            self._heed_deadline(started_at, read_at)
             match = desk.index.match(facts.blocks)
             decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
             if self.head.explains:
@@ -92,6 +99,27 @@ class Exchange:
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
         self._ask(decision.reason, match)
+        self._count_in(now)
+
+    def _count_in(self, now: float) -> None:
+        """The budgets hear of a request, and a hedge is planned where there is to be one."""
+        desk, facts = self.desk, self.facts
+        desk.retries.came(now)
+        if desk.hedging.on:
+            desk.hedges.came(now)
+            wait_s = desk.hedging.delay_s(facts.model)
+            if wait_s is not None and facts.stream and self.class_ == HEDGED_CLASS:
+                self._after(wait_s, self._hedge)
+
+    def _heed_deadline(self, started_at: float, now: float) -> None:
+        if self.head.deadline_s is not None:
+            self._until = started_at + self.head.deadline_s
+            if self._until <= now:
+                raise DeadlineExceeded("the deadline has passed before the request was read")
+            self._after(self._until - now, self._overdue)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
         ledger = self.desk.ledger
@@ -115,24 +143,46 @@ class Exchange:
     @property
     def may_retry(self) -> bool:
         """Whether another replica may be asked, or is."""
-        return len(self._running) > 1 or (self._route is not None and self._route.more)
+        if len(self._running) > 1:
+            return True
+        return self._route is not None and self._route.more and self.desk.retries.allows(self.desk.clock.monotonic())
+
+    @property
+    def deadline_line(self) -> bytes:
+        """The header that tells a replica how long the client still waits; none if it did not say."""
+        if self._until is None:
+            return b""
+        return b"x-gateway-deadline-ms: %d\r\n" % max(1, 1000 * (self._until - self.desk.clock.monotonic()))
+
+    def _hedge(self) -> None:
+        """The first token is late: a second replica is asked, and whichever is the first answers."""
+        desk, route = self.desk, self._route
+        assert route is not None
+        now = desk.clock.monotonic()
+        if len(self._running) == 1 and not self.reply.begun and route.more and desk.hedges.allows(now):
+            desk.hedges.spend(now)
+            self._ask("hedge", desk.index.match(self.facts.blocks))
 
     def waits(self) -> None:
         """The `deadline` of an attempt has changed."""
-        self.client.deadline = min([self.until, *[attempt.deadline for attempt in self._running]])
+        self.client.deadline = min([attempt.deadline for attempt in self._running], default=inf)
 
     # answer
 
     def chosen(self, attempt: Attempt) -> None:
         """The first bytes for the client are here: this attempt answers."""
+        desk = self.desk
         for other in self._running:
             if other is not attempt:
                 other.drop()
+                desk.ledger.hedged("won" if attempt.reason == "hedge" else "lost")
         self._running = [attempt]
         self._last = attempt
         assert attempt.answer is not None
         if not self.reply.begun:
             self.reply.begin(attempt.answer, self._gateway_lines)
+            assert self.timeline.dispatched_at is not None
+            desk.hedging.observed(self.facts.model, desk.clock.monotonic() - self.timeline.dispatched_at)
 
     def pause(self) -> None:
         """The client reads more slowly than the replica writes: let the replica feel it."""
@@ -166,8 +216,11 @@ class Exchange:
             self._go_on(attempt, error)
         elif self.may_retry:
             desk.ledger.retried(reason)
+            desk.retries.spend(desk.clock.monotonic())
             self._ask("failover", desk.index.match(self.facts.blocks))
         else:
+            if route.more:
+                desk.ledger.retried("denied")
             self._refuse(error)
 
     def _go_on(self, attempt: Attempt, error: GatewayError) -> None:
@@ -224,7 +277,8 @@ class Exchange:
             return
         now, begun = self.desk.clock.monotonic(), self.reply.begun
         for attempt in [attempt for attempt in self._running if begun or attempt.deadline <= now]:
-            attempt.expire("between two chunks" if begun else "for the first byte of its answer")
+            where = "between two chunks" if begun else "for the first byte of its answer"
+            attempt.lose(ReplicaTimeout(f"replica {attempt.replica.id} took too long {where}"), "timeout")
 
     def answered(self, attempt: Attempt, status: int) -> None:
         """The answer is complete, and handed to the client."""
@@ -251,7 +305,14 @@ class Exchange:
         """The time for draining is over: what is still running ends with an error."""
         if self._settled:
             return
-        error = Draining("the gateway is shutting down", retry_after_s=1)
+        self._end(Draining("the gateway is shutting down", retry_after_s=1))
+
+    def _overdue(self) -> None:
+        """The client's own deadline has passed."""
+        if not self._settled:
+            self._end(DeadlineExceeded("the deadline of x-gateway-deadline-ms has passed"))
+
+    def _end(self, error: GatewayError) -> None:
         self._drop_all()
         if self.reply.begun:
             self._break_off(error)
@@ -259,6 +320,8 @@ class Exchange:
             self._refuse(error)
 
     def _drop_all(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
         for attempt in self._running:
             attempt.drop()
         self._running.clear()

@@ -9,6 +9,7 @@ from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, GatewayE
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_HEAD_BYTES = 64 * 1024
+MAX_DEADLINE_MS = 86_400_000
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -39,6 +40,7 @@ class RequestHead:
         "content_length",
         "content_type",
         "continues",
+        "deadline_s",
         "explains",
         "http10",
         "keep_alive",
@@ -70,6 +72,8 @@ class RequestHead:
         self.class_: str | None = None
         self.session: str | None = None
         self.explains = False
+        self.deadline_s: float | None = None
+        """Seconds after its first byte at which the client does not want an answer any more."""
 
     @property
     def path(self) -> bytes:
@@ -89,6 +93,8 @@ class RequestHead:
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
+            elif key == b"x-gateway-deadline-ms":
+                self.deadline_s = _deadline_s(value)
             elif key == b"x-gateway-explain":
                 self.explains = value.strip() == b"1"
             return
@@ -132,6 +138,15 @@ class RequestHead:
         named = tuple(option + b":" for option in options if option not in (b"", b"close", b"keep-alive"))
         if named:
             self.lines = [line for line in self.lines if not line.lower().startswith(named)]
+
+
+def _deadline_s(value: bytes) -> float:
+    if not value.isdigit() or not 0 < int(value) <= MAX_DEADLINE_MS:
+        raise BadRequest(
+            f"x-gateway-deadline-ms: expected a whole number of milliseconds from 1 to {MAX_DEADLINE_MS}",
+            param="x-gateway-deadline-ms",
+        )
+    return int(value) / 1000
 
 
 def read_head(data: bytes) -> RequestHead:

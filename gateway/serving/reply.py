@@ -7,7 +7,7 @@ from gateway.core.sse import encode
 from gateway.errors import GatewayError, openai_body
 from gateway.serving.answer import Answer
 from gateway.serving.http import LAST_CHUNK, RequestHead, chunk, error_response, status_line
-from gateway.serving.upstream import ResponseHead
+from gateway.serving.response_head import ResponseHead
 
 
 class Client(Protocol):

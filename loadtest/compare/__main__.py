@@ -2,8 +2,10 @@
 
 import argparse
 import resource
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
@@ -32,9 +34,9 @@ def say(text: str) -> None:
 
 def chosen(given: argparse.Namespace) -> tuple[list[Peer], list[Scenario]]:
     """Routers that are wanted and installed, and scenarios that are wanted."""
-    names, scenarios = filter(None, given.only.split(",")), [name for name in given.scenarios.split(",") if name]
-    wanted = [*names]
-    peers = [peer for peer in PEERS if not wanted or any(name in peer.name for name in wanted)]
+    names = [name for name in given.only.split(",") if name]
+    scenarios = [name for name in given.scenarios.split(",") if name]
+    peers = [peer for peer in PEERS if not names or any(name in peer.name for name in names)]
     for peer in peers:
         if not peer.installed:
             say(f"left out: {peer.name}: there is no {peer.command[0]} on the path")
@@ -44,25 +46,20 @@ def chosen(given: argparse.Namespace) -> tuple[list[Peer], list[Scenario]]:
     )
 
 
-def measure(given: argparse.Namespace, peers: list[Peer], scenarios: list[Scenario], directory: Path) -> list[Ran]:
+def measure(given: argparse.Namespace, peers: list[Peer], scenarios: list[Scenario], directory: Path) -> Iterator[Ran]:
     """All runs, one after the other: nothing shares the machine with a run but what belongs to it."""
-    runs = []
     for scenario in scenarios:
         for peer in peers:
             try:
-                ran = uvloop.run(
+                yield uvloop.run(
                     run(peer, scenario, directory, seconds=given.seconds, speed=given.speed, seed=given.seed)
                 )
             except RuntimeError as error:
                 say(f"{scenario.name}, {peer.name}: {error}")
-                continue
-            runs.append(ran)
-            say(table([figures(ran)]).splitlines()[-1])
-    return runs
 
 
 def main() -> int:
-    """Exit 0 measured, 1 a run failed, 2 nothing to run."""
+    """Exit 0 measured, 1 a run failed, 2 nothing to run, 130 Ctrl-C."""
     given = options()
     peers, scenarios = chosen(given)
     if not peers or not scenarios:
@@ -70,8 +67,15 @@ def main() -> int:
         return 2
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
+    runs: list[Ran] = []
     with tempfile.TemporaryDirectory(prefix="compare-") as directory:
-        runs = measure(given, peers, scenarios, Path(directory))
+        try:
+            for ran in measure(given, peers, scenarios, Path(directory)):
+                runs.append(ran)
+                say(table([figures(ran)]).splitlines()[-1])
+        except KeyboardInterrupt:
+            return 130
     rows = [figures(ran) for ran in runs]
     print(f"{REPLICAS} x {ENGINE} at speed {given.speed:g}, {given.seconds:g} s a run, seed {given.seed}.")
     print(f"Load: shares of {CAPACITY_PER_S:g} requests/s: {', '.join(f'{s.name} {s.load:g}' for s in scenarios)}.\n")

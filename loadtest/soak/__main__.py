@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from loadtest.soak.watch import held, told
 SPEED = 24.0
 """An hour is a day of the fleet's time."""
 RATE_PER_S = 1.0
-"""Requests a second of that time: 86,400 in a day."""
+"""Requests a second of that time, while there is load: some 50,000 in a day."""
 BUSY_S = 15.0
 QUIET_S = 6.0
 """Connections to replicas are closed after 4 s, so that what is open then stays open."""
@@ -122,6 +123,7 @@ async def soak(minutes: float, gateway: System, admin_url: str, fleet: EmbeddedF
 
 def main() -> int:
     minutes = options().minutes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as directory,
         embedded_fleet(4, speed=SPEED, options=("--kv-tokens", str(KV_TOKENS))) as fleet,

@@ -33,7 +33,7 @@ def test_the_models_are_the_union_of_the_fleet(public: Public) -> None:
 def test_aliases_are_models_while_what_they_stand_for_is_served() -> None:
     """With the served name as `root`; an alias of nothing would only end in a 404. An alias may hide a served name."""
     board = board_of(dataclasses.replace(view("r0", ReplicaState.READY, {"m", "n"}), parents=(("m", "base"),)))
-    app = public_app(board, lambda: False, aliases={"gpt-4": "m", "org/x": "m", "none": "nothing", "n": "m"})
+    app = public_app(board, lambda: False, aliases=lambda: {"gpt-4": "m", "org/x": "m", "none": "nothing", "n": "m"})
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:
         models = http.get("/v1/models").json()["data"]
         assert {model["id"]: model["root"] for model in models} == {"gpt-4": "m", "m": "m", "n": "m", "org/x": "m"}

@@ -86,8 +86,6 @@ def test_an_error_says_where_what_and_instead_of_what(tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("text", "key", "default"),
     [
-        ("discovery: {dns: x}", "discovery", "null"),
-        ("resilience: {hedge_after_s: 1}", "resilience.hedge_after_s", "null"),
         ("tenants: [{name: x}]", "tenants", "[]"),
         ("state: {url: 'redis://x'}", "state.url", "null"),
         ("logging: {prompts: always}", "logging.prompts", '"never"'),
@@ -118,6 +116,19 @@ def test_an_alias_stands_for_a_served_name(tmp_path: Path, aliases: str, keys: l
         assert loaded(tmp_path, text).models.aliases["a"] == "m"
     else:
         assert [error.split(": ")[1] for error in errors(tmp_path, text)] == [f"models.{key}" for key in keys]
+
+
+@pytest.mark.parametrize("value", [0.25, "p95", None])
+def test_hedges_are_timed_by_a_number_or_by_what_was_seen(tmp_path: Path, value: object) -> None:
+    """Or are off."""
+    assert loaded(tmp_path, f"resilience: {{hedge_after_s: {value or 'null'}}}").resilience.hedge_after_s == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 86401, "p50", "soon"])
+def test_other_times_for_hedges_are_refused(tmp_path: Path, value: object) -> None:
+    """With what would be right."""
+    (error,) = errors(tmp_path, f"resilience: {{hedge_after_s: {value}}}")
+    assert "expected a number of seconds above 0, at most 86400, `p95`, or null" in error
 
 
 def test_resume_may_be_off(tmp_path: Path) -> None:

@@ -125,11 +125,16 @@ async def settled(harness: Running) -> list[dict[str, Any]]:
     return harness.records()
 
 
+def metric(harness: Running, name: str, label: str) -> dict[str, float]:
+    """A metric's values by its label."""
+    lines = harness.gateway.metrics.render().decode().splitlines()
+    found = [re.match(rf'{name}\{{{label}="(\w+)"\}} (\S+)', line) for line in lines]
+    return {match[1]: float(match[2]) for match in found if match}
+
+
 def resumes(harness: Running) -> dict[str, float]:
     """`gateway_resumes_total` by outcome."""
-    lines = harness.gateway.metrics.render().decode().splitlines()
-    found = [re.match(r'gateway_resumes_total\{outcome="(\w+)"\} (\S+)', line) for line in lines]
-    return {match[1]: float(match[2]) for match in found if match}
+    return metric(harness, "gateway_resumes_total", "outcome")
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
@@ -300,9 +305,9 @@ async def test_a_stream_that_turns_out_to_be_more_than_text(odd: str) -> None:
 async def test_nobody_is_left() -> None:
     """The other replica fails, too: an error event, never a false end."""
     async with two_replicas() as (fleet, harness), connect(harness.port) as client:
-        fleet.replica(0).fault("abort", after_tokens=5)
+        fleet.replica(0).fault("abort", after_tokens=50)
         fleet.replica(1).fault("error", status=500)
-        response = await client.ask(asked(CHAT, "nobody"))
+        response = await client.ask(asked(CHAT, "nobody", max_tokens=100))
         assert not response.complete
         assert b"[DONE]" not in response.body
         assert response.body.rsplit(b"\n\n", 2)[1].startswith(b'data: {"error":{')

@@ -96,6 +96,15 @@ class Replica:
         self._process.wait()
         self._process = None
 
+    def kill_engine(self) -> None:
+        """SIGKILL of its EngineCore alone; the server tells its clients, and ends."""
+        assert self._process is not None
+        found = subprocess.run(
+            ["pgrep", "-g", str(self._process.pid), "-f", "EngineCore"], capture_output=True, text=True
+        )
+        (pid,) = found.stdout.split()
+        os.kill(int(pid), signal.SIGKILL)
+
     def close(self) -> None:
         self.kill()
         self.http.close()

@@ -7,13 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.config.keys import NOT_EFFECTIVE
 from tests.processes import Serving
-from tests.real_vllm.replicas import Replica, wait_until
+from tests.real_vllm.replicas import MODEL, PATIENCE_S, Replica, wait_until
 from tests.real_vllm.seen import CHAT, chat, events, piece, row, streamed, text_of, wait_idle, wait_ready
-
-RESUMES = "resilience.resume" not in NOT_EFFECTIVE
-needs_resume = pytest.mark.skipif(not RESUMES, reason="resilience.resume has no effect yet")
 
 
 def told(gateway: Serving, name: str, word: str) -> None:
@@ -22,29 +18,66 @@ def told(gateway: Serving, name: str, word: str) -> None:
     assert answer.status_code < 300, answer.text
 
 
-def with_break(http: httpx.Client, replicas: list[Replica], body: dict[str, Any], after: int) -> tuple[str, Replica]:
-    """The text of a stream whose replica is killed by SIGKILL after so many events, and who that was."""
-    texts = []
-    with http.stream("POST", CHAT, json=body | {"stream": True}) as answer:
-        victim = next(replica for replica in replicas if replica.name == answer.headers["x-gateway-replica"])
-        for count, event in enumerate(events(answer.iter_lines())):
-            texts.append(piece(event))
-            if count == after:
-                victim.kill()
-    return "".join(texts), victim
+STREAMS: list[tuple[str, dict[str, Any]]] = [
+    *((CHAT, chat(f"Tell me story {i}.", max_tokens=300)) for i in range(4)),
+    (CHAT, chat("Tell me one with an end.", max_tokens=300, stop=["never said", "nor this"])),
+    ("/v1/completions", {"model": MODEL, "prompt": "Once", "temperature": 0, "max_tokens": 300, "ignore_eos": True}),
+]
 
 
-@needs_resume
-def test_a_stream_outlives_its_replica(gateway: Serving, http: httpx.Client, replicas: list[Replica]) -> None:
-    """kill -9 in mid-stream: the client reads on, and has the text that an unbroken greedy run gives."""
-    body = chat("Tell me a long story.", max_tokens=400)
-    expected = text_of(replicas[0].http, body)
-    text, victim = with_break(http, replicas, body, after=40)
-    try:
-        assert text == expected
-    finally:
-        victim.start()
-        victim.wait()
+class Reader:
+    """Streams, read side by side; `under_way` once each of them has brought some events."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.names: list[str] = []
+        self._http = http
+        self._started = threading.Semaphore(0)
+
+    def under_way(self) -> None:
+        for _ in STREAMS:
+            assert self._started.acquire(timeout=PATIENCE_S)
+
+    def read(self, path: str, body: dict[str, Any]) -> str:
+        """The text, to its [DONE]."""
+        text = ""
+        with self._http.stream("POST", path, json=body | {"stream": True}) as answer:
+            self.names.append(answer.headers["x-gateway-replica"])
+            for count, event in enumerate(events(answer.iter_lines())):
+                text += said(event)
+                if count == 20:
+                    self._started.release()
+        return text
+
+
+def said(event: dict[str, Any]) -> str:
+    """The text that a chat's or a completion's event adds."""
+    return piece(event) if "delta" in event["choices"][0] else str(event["choices"][0]["text"])
+
+
+def unbroken(replica: Replica, path: str, body: dict[str, Any]) -> str:
+    """What it says without a gateway and in peace."""
+    choice = replica.http.post(path, json=body).json()["choices"][0]
+    return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+
+@pytest.mark.parametrize("only_engine", [False, True])
+def test_streams_outlive_their_replica(
+    gateway: Serving, http: httpx.Client, replicas: list[Replica], only_engine: bool
+) -> None:
+    """kill -9 in mid-stream, of all its processes or of its engine alone, whose server then tells an error: every
+    client reads on, and has the text that an unbroken greedy run gives."""
+    victim, other = replicas
+    expected = [unbroken(other, path, body) for path, body in STREAMS]
+    reader = Reader(http)
+    with ThreadPoolExecutor(len(STREAMS)) as pool:
+        texts = [pool.submit(reader.read, path, body) for path, body in STREAMS]
+        reader.under_way()
+        assert set(reader.names) == {"a", "b"}
+        victim.kill_engine() if only_engine else victim.kill()
+        try:
+            assert [text.result() for text in texts] == expected
+        finally:
+            restarted(victim)
     wait_ready(gateway, replicas)
 
 
@@ -61,8 +94,7 @@ def test_a_killed_replica_costs_no_new_request(gateway: Serving, http: httpx.Cli
             assert answer.json()["choices"][0]["message"]["content"] == expected
         wait_until(lambda: row(gateway, victim.name)["state"] == "ejected", lambda: row(gateway, victim.name))
     finally:
-        victim.start()
-        victim.wait()
+        restarted(victim)
     wait_ready(gateway, replicas)
     told(gateway, other.name, "drain")
     assert http.post(CHAT, json=chat()).headers["x-gateway-replica"] == victim.name
@@ -98,7 +130,7 @@ class Asking:
                     self.wrong += [] if text == self._expected else [text]
 
 
-@pytest.mark.parametrize("drained", [True, pytest.param(False, marks=needs_resume)])
+@pytest.mark.parametrize("drained", [True, False])
 def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[Replica], drained: bool) -> None:
     """One after the other is stopped by SIGTERM and started again, under load: every answer is whole and right."""
     body = chat("Keep talking.", max_tokens=150)
@@ -116,14 +148,20 @@ def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[
     assert (one.wrong, two.wrong) == ([], [])
 
 
+def restarted(replica: Replica) -> None:
+    """Whatever is left of it is killed; return when it answers again."""
+    replica.kill()
+    replica.start()
+    replica.wait()
+
+
 def restart(gateway: Serving, replica: Replica, *, drained: bool) -> None:
     """As a deployment does it; `drained`: the gateway is told before, and its streams there have ended."""
     if drained:
         told(gateway, replica.name, "drain")
         wait_idle([replica])
     replica.stop()
-    replica.start()
-    replica.wait()
+    restarted(replica)
     if drained:
         told(gateway, replica.name, "resume")
 
@@ -138,14 +176,15 @@ def test_priority(gateway: Serving, http: httpx.Client, replicas: list[Replica])
     def ask(body: dict[str, Any]) -> None:
         answer = http.post(CHAT, json=body, timeout=120)
         assert answer.status_code == 200, answer.text
-        if body["max_tokens"] == 1:
+        if body["priority"] > -100:
             order.append(body["priority"])
 
     with ThreadPoolExecutor(14) as pool:
-        # They end one after the other, so that each frees one of the eight places.
-        running = [pool.submit(ask, chat(f"Runner {i}", max_tokens=500 + 100 * i, priority=-100)) for i in range(8)]
+        # One of the eight places becomes free, for one after the other.
+        lengths = [500, *[1400] * 7]
+        running = [pool.submit(ask, chat(f"Runner {i}", max_tokens=n, priority=-100)) for i, n in enumerate(lengths)]
         wait_until(lambda: busy.running() == 8, busy.running)
-        waiting = [pool.submit(ask, chat(f"Waiting {p}", max_tokens=1, priority=p)) for p in (5, 1, -5, 3, 0, 9)]
+        waiting = [pool.submit(ask, chat(f"Waiting {p}", max_tokens=60, priority=p)) for p in (5, 1, -5, 3, 0, 9)]
         wait_until(lambda: busy.busy() == 14, busy.busy)
         for future in running + waiting:
             future.result()
