@@ -13,6 +13,7 @@ from gateway.cli.progress import Progress
 from gateway.cli.table import table
 from gateway.core.policies import POLICIES
 from gateway.emulator.engine import EngineParams
+from gateway.lab import steering
 from gateway.lab.capacity import capacity
 from gateway.lab.entrants import ENTRANTS, PEERS, TRIALS, Entrant
 from gateway.lab.figures import Slo, figures
@@ -68,6 +69,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_fleet_options(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what to print (default table)")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it; needs the extra `lab`")
+    parser.add_argument(
+        "--steering", type=Path, metavar="FILE.png", help="draw p99 TTFT over time, told of a --throttle and not"
+    )
     parser.set_defaults(run=run)
 
 
@@ -81,6 +85,7 @@ def _add_fleet_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kill", action="append", default=[], metavar="R@FROM-TO", help="it is dead, then back, empty")
     group.add_argument("--telemetry", action="store_true", help="the gateway reads GPU clocks")
     group.add_argument("--learned", action="store_true", help="it learns from its own streams how slow replicas are")
+    group.add_argument("--noise", type=float, default=0.0, metavar="S", help="sigma on the times it learns from, 0.1")
     group.add_argument("--gateways", type=int, default=1, metavar="N", help="in front of the fleet (default 1)")
     group.add_argument("--delay", default="0.25", metavar="S", help="until they hear of each other, or `never`")
     group.add_argument("--no-replies", action="store_true", help="the index learns a reply with the next turn only")
@@ -90,21 +95,35 @@ def run(args: argparse.Namespace) -> int:
     """0: the figures are on stdout. 2: something that was asked for cannot be; stderr says what is expected."""
     try:
         plan = _plan(args)
-        if args.plot is not None and not can_plot():
-            raise ValueError("--plot needs matplotlib: pip install 'vllm-gateway[lab]'")
+        if (args.plot or args.steering) and not can_plot():
+            raise ValueError("--plot and --steering need matplotlib: pip install 'vllm-gateway[lab]'")
         rows = list(_rows(plan, Progress(sys.stderr)))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     answers = _answers(plan, rows)
     print(_json(plan, rows, answers) if args.format == "json" else _text(plan, rows, answers))
-    if args.plot is not None:
-        try:
+    try:
+        if args.plot is not None:
             plot(rows, f"{plan.source.name}, seed {plan.seed}", args.plot)
-        except (OSError, ValueError) as error:
-            print(f"--plot: {error}", file=sys.stderr)
-            return 2
+        if args.steering is not None:
+            _steer(plan, rows[0], args.steering)
+    except (OSError, ValueError) as error:
+        print(f"cannot draw: {error}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _steer(plan: _Plan, row: Row, file: Path) -> None:
+    """Of the first fleet, rate and policy. OSError, ValueError."""
+    setup, entrant = plan.fleets[0][1], plan.policies[0]
+
+    def begun(name: str) -> None:
+        print(f"over time: {name}", file=sys.stderr)
+
+    found = steering.lines(plan.source, row.rate_per_s, plan.duration_s, plan.seed, entrant, setup, begun)
+    title = f"{plan.source.name}, {row.rate_per_s:.1f} requests/s, {entrant.name}, {steering.SEEDS} seeds"
+    steering.draw(found, setup, title, file)
 
 
 def _plan(args: argparse.Namespace) -> _Plan:
@@ -153,6 +172,7 @@ def _setup(args: argparse.Namespace, params: EngineParams, replicas: int) -> Set
         kills=tuple(map(Kill.parse, args.kill)),
         telemetry=args.telemetry,
         learned=args.learned,
+        noise=args.noise,
         replies=not args.no_replies,
     )
 

@@ -12,13 +12,19 @@ _USUAL = Rules()
 
 def fold(snapshot: FleetSnapshot, reading: Reading, now: float, rules: Rules = _USUAL) -> FleetSnapshot:
     """The snapshot after one more reading: the same object if it changes nothing, as one of a replica that has left."""
-    for place, view in enumerate(snapshot.replicas):
-        if view.replica.id == reading.replica:
-            after = _fold_one(view, reading, now, rules)
-            if after is view:
-                return snapshot
-            return FleetSnapshot((*snapshot.replicas[:place], after, *snapshot.replicas[place + 1 :]))
-    return snapshot
+    places = snapshot.places
+    if not places:
+        places.update({view.id: place for place, view in enumerate(snapshot.replicas)})
+    place = places.get(reading.replica)
+    if place is None:
+        return snapshot
+    view = snapshot.replicas[place]
+    after = _fold_one(view, reading, now, rules)
+    if after is view:
+        return snapshot
+    replicas = list(snapshot.replicas)
+    replicas[place] = after
+    return FleetSnapshot(tuple(replicas), places)
 
 
 def _fold_one(view: ReplicaView, reading: Reading, now: float, rules: Rules) -> ReplicaView:

@@ -14,6 +14,8 @@ it leads to. A move that a state's row does not name leaves the state as it is: 
 - *Suspect* is the first state: nothing is known yet. The first answer makes it ready; it was never out, so nothing has
   to be proven or warmed. Whoever adds a replica to a fleet that runs enters it as ejected, and it is warmed.
 - *Probes* have HAProxy's rise and fall: `fall` failures in a row put a replica out, `rise` good ones bring it back.
+  A served request is as good an answer as a probe's, and ends a row of failed ones: an engine that is too busy for its
+  probes serves. It does not bring back what is out: what was under way there may still come.
 - *A refused connection is certain*: nobody listens. The replica is out at once, and no further request finds it.
 - *A broken connection* casts doubt; requests that err (see `Sign`) do not by themselves, since one prompt can make
   any replica fail. `fall` requests failed in a row, none served between, put it out. Its probes may be good all the
@@ -125,10 +127,9 @@ def _count(state: ReplicaState, condition: Condition, sign: Sign, now: float, ru
             move = Move.FALLEN if failures >= rules.fall else Move.FAILED
             return replace(condition, failures=failures, successes=0), move
         case Sign.SERVED:
-            served = (
-                condition if not (condition.strikes or condition.trials) else replace(condition, strikes=0, trials=0)
-            )
-            return served, Move.NONE if condition.failures else Move.GOOD
+            if not (condition.failures or condition.strikes or condition.trials):
+                return condition, Move.GOOD
+            return replace(condition, failures=0, strikes=0, trials=0), Move.GOOD
         case Sign.BROKEN | Sign.ERRED:
             return _struck(state, condition, sign, rules)
         case Sign.REFUSED:

@@ -7,17 +7,14 @@ of its peers. Only ratios between replicas come out, so that the shape of the tw
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, sqrt
 from statistics import median
 
 from gateway.core.books import Load
 from gateway.core.types import FleetSnapshot, ReplicaId, Slowdown
 
-QUANTILE = 0.3
-"""What disturbs a time (a burst, a prefill of others, the network) makes it longer: the quick ones tell."""
-
-DEAD_BAND = 0.15
-"""Within it a replica is as fast as its peers: noise must not move traffic."""
+DEAD_BAND = 0.25
+"""Within it a replica is as fast as its peers. At 0.15 healthy ones were blamed, see docs/policies.md."""
 
 SLOWEST, FASTEST = 6.0, 0.4
 """Further apart than this no two replicas are believed to be."""
@@ -32,17 +29,16 @@ FORGET_S = 15.0
 MIN_WORK_TOKENS = 256
 """Shorter prefills wait for the weights to be read, and say nothing of the arithmetic."""
 
-WINDOW_S = 6.0
-"""A quantile of 0.3 turns after 70 % of it when a replica becomes slow, and after 30 % when it recovers."""
+PREFILL_LEAST = PREFILL_MOST = 8
+PREFILL_WITHIN_S = 20.0
+"""The newest eight first tokens, however long they took to come: where they come often, slowness shows soon."""
 
-PREFILL_LEAST, PREFILL_WITHIN_S = 10, 20.0
-"""Prefills are rare: where the window has fewer, the newest of so many seconds count. Below ten, false alarms began."""
-
-PREFILL_MOST = 128
-DECODE_LEAST = 8
+DECODE_LEAST, DECODE_MOST = 8, 40
+DECODE_WITHIN_S = 6.0
 DECODE_EACH_S = 0.05
-DECODE_MOST = 120
-"""As many as the window holds at one each `DECODE_EACH_S`."""
+
+CONFIDENCE = 2.0
+"""Standard errors from a median to its bounds: of eight samples seven must be slow to tell, of forty 27."""
 
 RETRY_S = 0.005
 """After a gap that tells nothing, the next look: not at each chunk while prefills go on."""
@@ -63,6 +59,15 @@ DECODES_PER_STEP = 700.0
 
 HELD_PER_STEP = 200_000.0
 """So many tokens of KV cache to be read double a step: 140,000 and 280,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The median of times over expected times, and its confidence bounds."""
+
+    low: float
+    middle: float
+    high: float
 
 
 class Pace:
@@ -86,11 +91,11 @@ class Pace:
         self._decodes: deque[tuple[float, float]] = deque(maxlen=DECODE_MOST)
         self._prefilled_at = -inf
         self.next_at = -inf if learn else inf
-        self._held_prefill: float | None = None
-        self._held_decode: float | None = None
-        self.prefill: float | None = None
-        """The figure of the last whole window, in an unknown unit; `None` while none is known, or on trial."""
-        self.decode: float | None = None
+        self._held_prefill: Figure | None = None
+        self._held_decode: Figure | None = None
+        self.prefill: Figure | None = None
+        """In an unknown unit; `None` while none is known, or on trial."""
+        self.decode: Figure | None = None
 
     def expected(self, work_tokens: int) -> float | None:
         """What a prefill that is sent now should take; `None` if it will not tell. Not yet in the books when asked."""
@@ -119,28 +124,28 @@ class Pace:
         """Bring `prefill` and `decode` up to now."""
         newest = max([samples[-1][0] for samples in (self._prefills, self._decodes) if samples], default=-inf)
         self._held_prefill = _figure(self._prefills, self._held_prefill, now, PREFILL_LEAST, PREFILL_WITHIN_S)
-        self._held_decode = _figure(self._decodes, self._held_decode, now, DECODE_LEAST, WINDOW_S)
+        self._held_decode = _figure(self._decodes, self._held_decode, now, DECODE_LEAST, DECODE_WITHIN_S)
         on_trial = now - newest > TRIAL_S
         self.prefill = None if on_trial else self._held_prefill
         self.decode = None if on_trial else self._held_decode
 
 
 def _figure(
-    samples: deque[tuple[float, float]], held: float | None, now: float, least: int, within_s: float
-) -> float | None:
-    """The quantile of the window, or of the newest `least` samples; what it was before where there are fewer.
+    samples: deque[tuple[float, float]], held: Figure | None, now: float, least: int, within_s: float
+) -> Figure | None:
+    """Of the samples of the last `within_s`; what it was before where they are fewer than `least`.
 
     `None` when the newest is too old.
     """
     if not samples or now - samples[-1][0] > FORGET_S:
         samples.clear()
         return None
-    wide = [(at, value) for at, value in samples if now - at <= within_s]
-    if len(wide) < least:
+    values = sorted([value for at, value in samples if now - at <= within_s])
+    if len(values) < least:
         return held
-    recent = [value for at, value in wide if now - at <= WINDOW_S]
-    values = sorted(recent if len(recent) >= least else [value for _, value in wide[-least:]])
-    return values[int(QUANTILE * (len(values) - 1))]
+    # The order statistics that enclose the median, whatever the distribution: the count below it is binomial.
+    beyond = int(len(values) / 2 - CONFIDENCE * sqrt(len(values)) / 2)
+    return Figure(values[beyond], values[len(values) // 2], values[-1 - beyond])
 
 
 @dataclass(slots=True)
@@ -215,14 +220,17 @@ def used(learned: Slowdown | None, gpu: float | None) -> Slowdown | None:
     return Slowdown(max(own.prefill, gpu), max(own.decode, gpu))
 
 
-def _ratios(figures: Iterable[float | None]) -> list[float | None]:
+def _ratios(figures: Iterable[Figure | None]) -> list[float | None]:
     """Each as a multiple of the group's median; `None` where it, or anything to compare it with, is not known."""
     values = list(figures)
-    known = [value for value in values if value is not None]
+    known = [value.middle for value in values if value is not None]
     if len(known) < 2 or not (middle := median(known)) > 0:
         return [None] * len(values)
-    return [None if value is None else _ratio(value / middle) for value in values]
+    return [None if value is None else _ratio(value, middle) for value in values]
 
 
-def _ratio(ratio: float) -> float:
-    return 1.0 if abs(ratio - 1) <= DEAD_BAND else min(SLOWEST, max(FASTEST, ratio))
+def _ratio(figure: Figure, middle: float) -> float:
+    """1 unless all that its median may be is outside the dead band."""
+    if figure.low <= middle * (1 + DEAD_BAND) and figure.high >= middle * (1 - DEAD_BAND):
+        return 1.0
+    return min(SLOWEST, max(FASTEST, figure.middle / middle))

@@ -154,10 +154,12 @@ class ReplicaView:
 class FleetSnapshot:
     """All replicas at one instant; never changed, only replaced.
 
-    `candidates`: who may be asked for a model, as far as it has been worked out for this snapshot.
+    `places`: where each replica is; empty until it is asked for, and shared with the snapshots that are folded from
+    this one. `candidates`: who may be asked for a model, as far as it has been worked out for this snapshot.
     """
 
     replicas: tuple[ReplicaView, ...] = ()
+    places: dict[ReplicaId, int] = field(default_factory=dict, compare=False, repr=False)
     candidates: dict[str | None, tuple[ReplicaView, ...]] = field(
         default_factory=dict, compare=False, repr=False, init=False
     )

@@ -100,6 +100,7 @@ class Setup:
     `speeds`, `kv_tokens`: of each replica, as shares of nominal and in tokens; a shorter list repeats, an empty one is
     nominal. `delay_s`: how late one gateway hears of what another sent where; `None`: never.
     `telemetry`: gateways read GPU clocks. `learned`: they learn from their own streams how slow each replica is.
+    `noise`: sigma of the lognormal noise on each time from which they learn.
     `replies`: a reply's blocks enter the index at its end, not with the next turn.
     """
 
@@ -113,6 +114,7 @@ class Setup:
     kills: tuple[Kill, ...] = ()
     telemetry: bool = False
     learned: bool = False
+    noise: float = 0.0
     replies: bool = True
 
     def __post_init__(self) -> None:
@@ -124,6 +126,8 @@ class Setup:
             raise ValueError(f"a KV cache holds at least one block of {self.params.block_tokens} tokens")
         if self.delay_s is not None and not 0 <= self.delay_s < FOREVER:
             raise ValueError(f"a delay must be at least 0 s, got {self.delay_s}")
+        if not 0 <= self.noise < FOREVER:
+            raise ValueError(f"noise must be at least 0, got {self.noise}")
         named = [*(one.replica for one in self.throttles), *(one.replica for one in self.kills)]
         beyond = [number for number in named if number >= self.replicas]
         if beyond:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
+from random import Random
 
 from gateway.core.books import Entry
 from gateway.core.slowdown import Stride
@@ -85,6 +86,7 @@ class Simulation:
         self._trace = trace
         self._entrant = entrant
         self._setup = setup
+        self._noise = Random(len(trace))
         self._progress = progress
         self._replicas = [LabReplica(setup.params, setup.kv(n), setup.speed(n)) for n in range(setup.replicas)]
         sizes = [setup.kv(n) for n in range(setup.replicas)]
@@ -163,7 +165,7 @@ class Simulation:
             gap_s = self._replicas[number].gap_s()
             if gap_s is not None:
                 for gateway in self.gateways:
-                    gateway.gap(number, gap_s, now)
+                    gateway.gap(number, gap_s * self._blur(), now)
 
     def _advance(self, number: int, now: float) -> None:
         flights = self._flights[number]
@@ -180,8 +182,13 @@ class Simulation:
         flight.first_s = report.at
         flight.cached_tokens = report.cached_tokens
         flight.entry.first_token()
-        flight.stride.first_token(report.at)
+        sent_at = flight.stride.sent_at
+        flight.stride.first_token(sent_at + (report.at - sent_at) * self._blur())
         self._sharing.first_token(report.at, flight.shared)
+
+    def _blur(self) -> float:
+        """What a gateway's clock makes of a time: a factor about 1."""
+        return self._noise.lognormvariate(0.0, self._setup.noise) if self._setup.noise else 1.0
 
     def _end(self, flight: _Flight, now: float, failure: str = "") -> None:
         self._close(flight, now, replied=self._setup.replies and not failure)

@@ -83,12 +83,17 @@ class Discoverer:
                 group.cancel_scope.cancel()
 
     def _loop(self, source: Source) -> Loop:
+        told: Sequence[Replica] | None = None
+
         async def ask() -> str | None:
+            nonlocal told
             try:
                 replicas = await source.find()
             except NothingFound as error:
                 raise NoAnswer(str(error)) from None
-            self._found(replicas)
+            if replicas != told:  # to go through a fleet of a thousand takes milliseconds
+                self._found(replicas)
+                told = replicas
             return None
 
         seconds = FILE_INTERVAL_S if self._discovery.file is not None else self._discovery.interval_s

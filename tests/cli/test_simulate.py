@@ -131,17 +131,25 @@ def test_a_plot(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_steering_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three lines, whatever the fleet was told in the table."""
+    file = tmp_path / "steering.png"
+    assert main([*FAST, "--throttle", "1@1-2:clock=0.4", "--noise", "0.1", "--steering", str(file)]) == 0
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert "over time: learned" in capsys.readouterr().err
+
+
 def test_a_plot_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("no/such/folder.png", "plot.nosuchformat"):
         assert main([*FAST, "--plot", str(tmp_path / name)]) == 2
-        assert "--plot: " in capsys.readouterr().err
+        assert "cannot draw: " in capsys.readouterr().err
 
 
 def test_a_plot_without_matplotlib(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional: said before the first run, and how to get it."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([*FAST, "--plot", "plot.png"]) == 2
-    assert capsys.readouterr().err == "--plot needs matplotlib: pip install 'vllm-gateway[lab]'\n"
+    assert capsys.readouterr().err == "--plot and --steering need matplotlib: pip install 'vllm-gateway[lab]'\n"
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,14 @@ def test_the_board_has_the_rules(fall: int, state: ReplicaState) -> None:
     board = Board(FleetSnapshot((view(READY),)), Rules(fall=fall))
     board.fold(HealthReading(R0, Sign.BROKEN), 5.0)
     assert board.current.replicas[0].state is state
+
+
+def test_each_reading_finds_its_replica() -> None:
+    """Fold upon fold, and after the fleet has changed; one that has left changes nothing."""
+    snapshot = FleetSnapshot((view(), view(name=R1)))
+    for reading in (ModelsReading(R1, frozenset({"b"})), GOOD, ModelsReading(R1, frozenset({"c"}))):
+        snapshot = fold(snapshot, reading, 5.0)
+    assert [(one.id, one.models) for one in snapshot.replicas] == [(R0, frozenset({"m"})), (R1, frozenset({"c"}))]
+    alone = FleetSnapshot(snapshot.replicas[1:])
+    assert fold(alone, EMPTY, 6.0) is alone
+    assert fold(alone, ModelsReading(R1, frozenset({"d"})), 6.0).replicas[0].models == frozenset({"d"})

@@ -48,6 +48,8 @@ setups = st.builds(
     ).map(tuple),
     kills=st.lists(st.builds(lambda r, s: Kill(r, s[0], s[0] + s[1]), st.integers(0, 2), spans), max_size=3).map(tuple),
     telemetry=st.booleans(),
+    learned=st.booleans(),
+    noise=st.sampled_from([0.0, 0.1]),
     replies=st.booleans(),
 )
 

@@ -48,6 +48,7 @@ def test_which_source(discovery: Discovery, kind: type) -> None:
     assert type(source_of(discovery)) is kind
 
 
+@pytest.mark.slow
 async def test_a_file_joins_what_is_configured_and_never_empties_the_fleet(tmp_path: Path) -> None:
     """One with an error counts as no answer; what another list has by its URL is not found twice."""
     file = tmp_path / "fleet.yaml"
@@ -67,6 +68,7 @@ async def test_a_file_joins_what_is_configured_and_never_empties_the_fleet(tmp_p
             await until(h, r0=READY)
 
 
+@pytest.mark.slow
 async def test_a_name_that_is_resolved() -> None:
     """DNS alone is a fleet, too; another source takes its place when it has answered, none ends it."""
     async with Fleet(1) as fleet:
