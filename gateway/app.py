@@ -4,11 +4,9 @@ import functools
 import itertools
 import logging
 import secrets
-import socket
 import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -48,7 +46,7 @@ from gateway.reload.roster import Roster
 from gateway.serving.cors import CorsFront
 from gateway.serving.desk import Desk
 from gateway.serving.front import Front
-from gateway.serving.server import Server
+from gateway.serving.server import Listeners, Server, bind, url_of
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
 from gateway.watches import watches
@@ -65,14 +63,6 @@ TELEMETRY_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connect
 
 LAST_WORDS_S = 1.0
 """After the drain: how long the error events of cut streams may take to leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """Listening sockets that this process was given; it opens those that are `None`."""
-
-    public: socket.socket | None = None
-    admin: socket.socket | None = None
 
 
 class Gateway:
@@ -114,7 +104,7 @@ class Gateway:
         self.stopped = anyio.Event()
         self.public = self._public_server(signals)
         self.admin = self._admin_server()
-        self._bind(listeners or Listeners())
+        bind(self.public, self.admin, listeners or Listeners())
         self.url = url_of(config.server.host, self.public.port, tls=config.server.tls.cert is not None)
         self.admin_url = url_of(config.admin.host, self.admin.port)
 
@@ -221,14 +211,6 @@ class Gateway:
         configured = [entry.replica() for entry in self.config.replicas]
         drain_s = self.config.server.drain_timeout_s
         return Roster(self.board, self.clock, self.books, self.leftovers, configured, drain_timeout_s=drain_s)
-
-    def _bind(self, listeners: Listeners) -> None:
-        self.public.bind(listeners.public)
-        try:
-            self.admin.bind(listeners.admin)
-        except OSError:
-            self.public.unbind()
-            raise
 
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
@@ -347,8 +329,3 @@ class Gateway:
             ],
             reload=reload_row(self.reloader) if self.reloader else None,
         )
-
-
-def url_of(host: str, port: int, *, tls: bool = False) -> str:
-    """Where such a port is reached."""
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

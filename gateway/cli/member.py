@@ -11,9 +11,10 @@ from select import PIPE_BUF
 
 import anyio
 
-from gateway.app import Gateway, Listeners
+from gateway.app import Gateway
 from gateway.core.shared import Shared
 from gateway.core.types import ReplicaState
+from gateway.serving.server import Listeners
 from gateway.telemetry.siblings import Siblings
 
 READY = b"!"

@@ -17,7 +17,7 @@ import uvicorn
 
 from gateway.api.dashboard import DashboardState, ReplicaRow
 from gateway.api.gathered import Peer
-from gateway.app import Gateway, Listeners, url_of
+from gateway.app import Gateway
 from gateway.cli.crew import Crew
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
@@ -28,7 +28,7 @@ from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
 from gateway.reload.reloader import Origin
-from gateway.serving.server import listen
+from gateway.serving.server import Listeners, listen, url_of
 
 EMBEDDED_REPLICAS = 4
 FIRST_ANSWER_S = 5.0

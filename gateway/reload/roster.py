@@ -124,7 +124,7 @@ class Roster:
             log.info("replica %s (%s) joins", name, urls[name])
 
     def _in_flight(self, name: ReplicaId) -> int:
-        return self._books[name].in_flight
+        return self._books[name].own[1]
 
 
 def _by_name(replicas: Iterable[Replica]) -> dict[ReplicaId, Replica]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -27,6 +28,14 @@ def listen(host: str, port: int) -> socket.socket:
     # Accepted connections inherit it. uvloop sets it itself; asyncio does not, for sockets made without a protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Listening sockets that this process was given; it opens those that are `None`."""
+
+    public: socket.socket | None = None
+    admin: socket.socket | None = None
 
 
 class Server(uvicorn.Server):
@@ -109,3 +118,18 @@ class Server(uvicorn.Server):
             return 0
         port: int = self._socket.getsockname()[1]
         return port
+
+
+def bind(public: Server, admin: Server, listeners: Listeners) -> None:
+    """Take over or open the sockets of both. Raises `OSError`; then neither is open."""
+    public.bind(listeners.public)
+    try:
+        admin.bind(listeners.admin)
+    except OSError:
+        public.unbind()
+        raise
+
+
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """Where such a port is reached."""
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
