@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all parts. It builds them, runs them, and stops them in order."""
 
+import functools
 import itertools
 import logging
 import secrets
@@ -13,12 +14,14 @@ import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import __version__
 from gateway.api import admin_app, public_app
 from gateway.api.dashboard import DashboardState, replica_row
+from gateway.api.members import Members
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
@@ -27,7 +30,7 @@ from gateway.core.explain import Asked, Explanation
 from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus
 from gateway.core.health import Rules
-from gateway.core.policies import POLICIES, Policy
+from gateway.core.hedging import Hedging
 from gateway.core.slowdown import Slowness
 from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign
 from gateway.observability.access_log import AccessLog
@@ -35,8 +38,15 @@ from gateway.observability.ledger import Ledger
 from gateway.observability.metrics import Metrics
 from gateway.observability.recent import Recent
 from gateway.observability.records import RequestRecord
-from gateway.serving.desk import Desk, Limits
+from gateway.reload.discoverer import Discoverer
+from gateway.reload.effect import add_entry, limits_of, policy_of, take_effect
+from gateway.reload.leftovers import Leftovers
+from gateway.reload.reloader import Origin, Reloader, reload_row
+from gateway.reload.roster import Roster
+from gateway.serving.cors import CorsFront
+from gateway.serving.desk import Desk
 from gateway.serving.front import Front
+from gateway.serving.lookout import Lookout
 from gateway.serving.server import Server
 from gateway.serving.upstream import Pool
 from gateway.serving.watchdog import Watchdog
@@ -72,7 +82,9 @@ class Gateway:
         clock: Clock | None = None,
         write_log: Callable[[bytes], object] = sys.stdout.buffer.write,
         signals: bool = True,
+        origin: Origin | None = None,
     ) -> None:
+        """`origin`: where the config can be had anew; without one it stays as it is, and SIGHUP is not heeded."""
         self.config = config
         self.clock = clock or SystemClock()
         probe = config.resilience.probe
@@ -87,6 +99,12 @@ class Gateway:
         self.pool = Pool(self.clock, self._tls)
         self.watchdog = Watchdog(self.clock)
         self.desk = self._desk()
+        self.leftovers = self._leftovers()
+        self.roster = self._roster()
+        failures = self.metrics.unread.labels("discovery")
+        self.discoverer = Discoverer(config.discovery, self.clock, self.roster.discovered, failures.inc)
+        self.reloader = Reloader(origin, self.clock, lambda: self.config, self._take) if origin else None
+        self._signals = signals
         self.gpus = Gpus(stale_after_s=config.telemetry.gpu.stale_after_s)
         self._started_at = self.clock.monotonic()
         self.stopped = anyio.Event()
@@ -104,6 +122,7 @@ class Gateway:
         http = httpx.AsyncClient(timeout=timeout_s, limits=TELEMETRY_CONNECTIONS, trust_env=False, verify=self._tls)
         async with http, anyio.create_task_group() as background:
             background.start_soon(self.watchdog.run)
+            background.start_soon(self._lookout().run)
             background.start_soon(self._flush_log)
             background.start_soon(self._expire_pool)
             background.start_soon(self._poller(http).run)
@@ -111,6 +130,12 @@ class Gateway:
             background.start_soon(self._engine_telemetry(http).run)
             background.start_soon(self._gpu_telemetry(http).run)
             background.start_soon(self._steward().run)
+            background.start_soon(self.roster.run)
+            background.start_soon(self.discoverer.run)
+            if self.reloader is not None:
+                background.start_soon(self.reloader.watch)
+                if self._signals:
+                    background.start_soon(self.reloader.heed_signals)
             background.start_soon(self._report_start, task_status)
             try:
                 async with anyio.create_task_group() as servers:
@@ -168,13 +193,25 @@ class Gateway:
             self.board,
             self.books,
             self.index,
-            _policy(config),
+            policy_of(config),
             self.pool,
             Ledger(self.metrics, self._listeners()),
-            _limits(config),
+            limits_of(config),
             aliases=config.models.aliases,
             slowness=Slowness(learn=config.telemetry.learned),
+            hedging=Hedging(config.resilience.hedge_after_s),
         )
+
+    def _leftovers(self) -> Leftovers:
+        desk = self.desk
+        return Leftovers(
+            self.board, self.clock, self.books, self.index, self.pool, desk.slowness, desk.ledger, self.recent
+        )
+
+    def _roster(self) -> Roster:
+        configured = [entry.replica() for entry in self.config.replicas]
+        drain_s = self.config.server.drain_timeout_s
+        return Roster(self.board, self.clock, self.books, self.leftovers, configured, drain_timeout_s=drain_s)
 
     def _bind(self) -> None:
         self.public.bind()
@@ -187,7 +224,8 @@ class Gateway:
     def _public_server(self, signals: bool) -> Server:
         server = self.config.server
         prefix, numbers = secrets.token_hex(4), itertools.count(1)
-        app = public_app(self.board, lambda: self.desk.draining, aliases=self.desk.aliases)
+        app = self._public_app()
+        make = functools.partial(CorsFront, server.cors_origins) if server.cors_origins else Front
 
         def front(
             config: uvicorn.Config,
@@ -195,7 +233,7 @@ class Gateway:
             app_state: dict[str, object],
             _loop: object = None,
         ) -> Front:
-            return Front(
+            return make(
                 self.desk,
                 self.watchdog,
                 server_state.connections,  # type: ignore[arg-type]  # uvicorn names its own protocols only
@@ -219,6 +257,16 @@ class Gateway:
         )
         return Server(config, self.stop, signals=signals)
 
+    def _public_app(self) -> ASGIApp:
+        server = self.config.server
+        return public_app(
+            self.board,
+            lambda: self.desk.draining,
+            aliases=lambda: self.desk.aliases,
+            cors_origins=server.cors_origins,
+            read_timeout_s=server.request_read_timeout_s,
+        )
+
     def _admin_server(self) -> Server:
         admin = self.config.admin
         app = admin_app(
@@ -229,6 +277,9 @@ class Gateway:
             max_body_bytes=self.config.server.max_body_bytes,
             token=admin.token,
             command=self._command,
+            members=Members(
+                functools.partial(add_entry, self.roster), lambda name: self.roster.remove(ReplicaId(name))
+            ),
         )
         config = uvicorn.Config(
             app,
@@ -246,6 +297,11 @@ class Gateway:
         probe = self.config.resilience.probe
         prober = Prober(http, path=probe.path, timeout_s=self.config.telemetry.engine.timeout_s)
         return Poller(self.board, self.clock, prober.ask, no_answer, interval_s=probe.interval_s)
+
+    def _lookout(self) -> Lookout:
+        connect_s, drain_s = self.config.resilience.connect_timeout_s, self.config.server.drain_timeout_s
+        parts = (self.desk.streams, self.board, self.pool, self.clock)
+        return Lookout(*parts, connect_timeout_s=connect_s, drain_timeout_s=drain_s)
 
     def _warmer(self, http: httpx.AsyncClient) -> Warmer:
         warm_up = self.config.resilience.warm_up
@@ -304,11 +360,16 @@ class Gateway:
     def _command(self, name: str, sign: Sign) -> bool:
         """Drain one replica, or let it resume; whether there is one of this name."""
         replica = ReplicaId(name)
-        if all(view.id != replica for view in self.board.current.replicas):
+        if replica not in self.roster.wanted():  # one that leaves drains anyway, and does not resume
             return False
         self.board.fold(HealthReading(replica, sign), self.clock.monotonic())
         log.info("replica %s was told to %s", name, sign.value)
         return True
+
+    def _take(self, config: Config) -> None:
+        """The config was reloaded."""
+        take_effect(self.config, config, self.desk, self.roster, self.discoverer)
+        self.config = config
 
     def _state(self) -> DashboardState:
         total = self.recent.figures()
@@ -328,25 +389,9 @@ class Gateway:
                 replica_row(view, self.books[view.id].in_flight, self.recent.figures(view.id), self.clock.monotonic())
                 for view in self.board.current.replicas
             ],
+            reload=reload_row(self.reloader) if self.reloader else None,
         )
 
 
 def _url(host: str, port: int, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _policy(config: Config) -> Policy:
-    return POLICIES[config.routing.policy](**config.routing.parameters)
-
-
-def _limits(config: Config) -> Limits:
-    resilience = config.resilience
-    return Limits(
-        connect_timeout_s=resilience.connect_timeout_s,
-        first_token_timeout_s=resilience.first_token_timeout_s,
-        idle_timeout_s=resilience.idle_timeout_s,
-        request_read_timeout_s=config.server.request_read_timeout_s,
-        max_attempts=resilience.max_attempts,
-        max_body_bytes=config.server.max_body_bytes,
-        classes=frozenset(config.admission.classes),
-    )

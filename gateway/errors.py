@@ -8,13 +8,15 @@
     │   │   └── ModelNotFound 404    no replica serves this model
     │   ├── MethodNotAllowed 405
     │   ├── UploadTimeout 408
+    │   ├── Conflict 409             there is one of that name
     │   ├── BodyTooLarge 413
     │   ├── ExpectationFailed 417
     │   └── HeadersTooLarge 431
     ├── ReplicaFailed 502            the replica refused, broke or answered garbage
     ├── Unavailable 503              no replica can take it, or the gateway is draining
     │   └── Draining 503
-    └── ReplicaTimeout 504           no first token, or silence in mid-stream
+    ├── ReplicaTimeout 504           no first token, or silence in mid-stream
+    └── DeadlineExceeded 504         the client's own deadline has passed
 
 A class attribute says all there is to know of a kind of error; `openai_body` is the only maker of error JSON.
 """
@@ -77,6 +79,11 @@ class UploadTimeout(BadRequest):
     code = "upload_timeout"
 
 
+class Conflict(BadRequest):
+    status = 409
+    code = "conflict"
+
+
 class BodyTooLarge(BadRequest):
     status = 413
     code = "body_too_large"
@@ -113,6 +120,12 @@ class ReplicaTimeout(GatewayError):
     code = "replica_timeout"
     retryable = True
     source = "upstream"
+
+
+class DeadlineExceeded(GatewayError):
+    status = 504
+    code = "deadline_exceeded"
+    source = "client"
 
 
 def openai_body(error: GatewayError) -> bytes:

@@ -1,188 +1,227 @@
-"""Locust users that hold short streaming chats over a handful of system prompts with an OpenAI-compatible endpoint.
+"""Locust users that load an OpenAI-compatible endpoint the way people's programs do.
 
-    locust -f loadtest/locustfile.py --headless -u 20 -r 10 -t 30s --host http://127.0.0.1:8080
+    make load                                                   # all kinds, against `make run`
+    make load HOST=http://10.0.0.5:8080 KIND=CharacterUser USERS=200 TIME=5m
+    locust -f loadtest/locustfile.py --host http://127.0.0.1:8080        # with locust's page
 
-Rows in locust's table, all in milliseconds: POST is the whole exchange, TTFT the time to the first event with generated
-output, ITL the mean gap between the following ones. `tokens/s` is one answer's speed after its first token, in tokens
-per second: read its column as that unit. Events with output count as tokens, as vLLM sends one for each by default.
-
-OPENAI_API_KEY is sent as a bearer token when it is set. LOADTEST_MOCK, a JSON object, goes out as the field `mock` that
-paces overhead/mock.py; without the variable the field is not sent.
+Kinds: CharacterUser, AgentUser, RagUser, BatchUser; without a name, all of them, mixed by their weights. What the rows
+mean stands in loadtest/README.md. OPENAI_API_KEY is sent as a bearer token when it is set. LOADTEST_MOCK, a JSON
+object, goes out as the field `mock` that paces overhead/mock.py.
 """
 
 import json
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from locust import HttpUser, between, task
+from locust import HttpUser, between, constant, events, task
+from locust.env import Environment
+
+from loadtest.answers import Answer, BadAnswer, decoded, read_stream
+from loadtest.words import Zipf, passage, persona, prose, tools
 
 PATH = "/v1/chat/completions"
-MAX_TOKENS = 32
 TIMEOUT_S = 120.0  # between two reads
-SYSTEM_PROMPTS = tuple(
-    f"You are the assistant of {name}. " + "Answer briefly, name your source, and ask when a question is unclear. " * 12
-    for name in ("a bank", "an airline", "a library", "a hospital", "a city council", "a hardware shop")
-)
-QUESTIONS = (
-    "What are your opening hours?",
-    "How do I change an order that I placed yesterday?",
-    "Summarise the rules for returns in two sentences.",
-    "Which documents do I need to bring?",
-)
+CORPUS = 400
+"""Passages that questions are answered from."""
 
 
-class StreamError(Exception):
-    """An answer that did not arrive as a whole: an error event, or no [DONE]."""
-
-
-@dataclass(slots=True)
-class Timing:
-    """When output arrived, in seconds of the performance counter; `first_s` is None until it does."""
-
-    start_s: float
-    first_s: float | None = None
-    last_s: float = 0.0
-    tokens: int = 0
-
-    def output(self, now_s: float) -> None:
-        """Count one event with generated output."""
-        if self.first_s is None:
-            self.first_s = now_s
-        self.last_s = now_s
-        self.tokens += 1
-
-
-def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines of a byte stream, however it was cut up; an unfinished last line is dropped, as SSE demands."""
-    rest = b""
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.rstrip(b"\r")
-
-
-def has_output(event: dict[str, Any]) -> bool:
-    """True for text, reasoning or tool-call arguments; the role event is not output."""
-    for choice in event.get("choices", []):
-        delta = choice.get("delta", {})
-        if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls"):
-            return True
-    return False
-
-
-def read_stream(chunks: Iterable[bytes], timing: Timing) -> None:
-    """Fill `timing`; raises StreamError on an error event, without output, or without [DONE]. Reads to the very end."""
-    done = False
-    for line in lines(chunks):
-        if line.startswith(b"event: error"):
-            raise StreamError("error event")
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            done = True  # and go on: a connection whose body was not read to its end is not used again
-            continue
-        try:
-            event = json.loads(data)
-        except ValueError as exc:
-            raise StreamError(f"not JSON: {data[:80]!r}") from exc
-        if "error" in event:
-            raise StreamError(f"error event: {data[:200].decode(errors='replace')}")
-        if has_output(event):
-            timing.output(time.perf_counter())
-    if not done:
-        raise StreamError("the stream ended without [DONE]")
-    if timing.first_s is None:
-        raise StreamError("[DONE] without output")
-
-
-def rows(timing: Timing) -> dict[str, float]:
-    """TTFT and, for more than one token, mean ITL (both ms) and tokens/s after the first token, of a whole answer."""
-    if timing.first_s is None:
-        return {}
-    values = {"TTFT": (timing.first_s - timing.start_s) * 1000}
-    after_first_s = timing.last_s - timing.first_s
-    if timing.tokens > 1 and after_first_s > 0:
-        values["ITL"] = after_first_s / (timing.tokens - 1) * 1000
-        values["tokens/s"] = (timing.tokens - 1) / after_first_s
-    return values
+@events.init_command_line_parser.add_listener
+def _options(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="what to ask for; default: the first of GET /v1/models")
+    parser.add_argument("--characters", type=int, default=60, help="how many characters people talk to, by zipf")
+    parser.add_argument(
+        "--tools", default="on", choices=["on", "off"], help="off: for vLLM without --enable-auto-tool-choice"
+    )
 
 
 # Not FastHttpUser: its `iter_content` waits until 1,024 bytes are there, several tokens, and so measures no TTFT.
-class Chatter(HttpUser):
-    """A person who asks, reads the streamed answer to its end, thinks, and asks again with the history."""
+class Asking(HttpUser):
+    """What all kinds share: one request, measured. `kind` is the rows' name, `klass` the gateway's class."""
 
-    wait_time = between(0.1, 0.5)
-    turns: ClassVar[int] = 4  # then a new chat, so that prompts stay short
+    abstract = True
+    kind: ClassVar[str]
+    klass: ClassVar[str] = "standard"
 
     def on_start(self) -> None:
-        """Pick the model from the endpoint's list and the person's system prompt."""
         key = os.environ.get("OPENAI_API_KEY")
-        self.auth_headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.model: str | None = None
-        self.messages = [{"role": "system", "content": random.choice(SYSTEM_PROMPTS)}]
+        self.rng = random.Random()
+        self.headers = {"x-gateway-class": self.klass} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self.options = self.environment.parsed_options
+        self.model = self.options.model
+        self.begin()
 
-    def pick_model(self) -> bool:
-        """False, and a failed request in the table, while the endpoint names no model."""
-        with self.client.get(
-            "/v1/models", headers=self.auth_headers, timeout=TIMEOUT_S, catch_response=True
-        ) as response:
-            try:
-                self.model = str(response.json()["data"][0]["id"])
-            except (ValueError, LookupError, TypeError):
-                response.failure(f"no model in the list: status {response.status_code}")
-        return self.model is not None
+    def begin(self) -> None:
+        """A new conversation."""
 
-    @task
-    def chat(self) -> None:
-        """One turn of the chat."""
-        if self.model is None and not self.pick_model():
-            return
-        if len(self.messages) > 2 * self.turns:
-            del self.messages[1:]
-        self.messages.append({"role": "user", "content": random.choice(QUESTIONS)})
-        self.ask()
-        self.messages.append({"role": "assistant", "content": "Certainly. " * 20})
+    def ask(self, messages: list[dict[str, Any]], max_tokens: int, **fields: Any) -> Answer | None:
+        """Send, read to the end, note the figures; `None`, and one failed POST, if anything goes wrong."""
+        if not self.model and not self._pick_model():
+            return None
+        body = {"model": self.model, "messages": messages, "max_tokens": max_tokens, "stream": True} | fields
+        if body["stream"]:
+            body["stream_options"] = {"include_usage": True}
+        if pace := os.environ.get("LOADTEST_MOCK"):
+            body["mock"] = json.loads(pace)
+        answer = Answer(time.perf_counter())
+        if not self._send(body, answer):
+            return None
+        for row, value in answer.figures(time.perf_counter()):
+            tokens = (answer.completion_tokens or 0) if row == "tokens/s" else 0
+            # Into its row, not by an event: the sums of all rows, and locust's charts, are to be those of requests.
+            self.environment.stats.entries[(self.kind, row)].log(value, tokens)
+        return answer
 
-    def ask(self) -> None:
-        """Send, read to [DONE], and report; whatever goes wrong is one failed POST."""
-        timing = Timing(time.perf_counter())
+    def _send(self, body: dict[str, Any], answer: Answer) -> bool:
         sent = self.client.post(
-            PATH, json=self.payload(), headers=self.auth_headers, timeout=TIMEOUT_S, stream=True, catch_response=True
+            PATH,
+            name=self.kind,
+            json=body,
+            headers=self.headers,
+            timeout=TIMEOUT_S,
+            stream=body["stream"],
+            catch_response=True,
         )
         with sent as response:
             if response.status_code != 200:
                 response.failure(f"status {response.status_code}: {(response.text or '')[:200]}")
-                return
+                return False
             try:
-                # No chunk size: each HTTP chunk as it comes.
-                read_stream(response.iter_content(chunk_size=None), timing)
-            except (StreamError, OSError) as exc:
+                if body["stream"]:
+                    # No chunk size: each HTTP chunk as it comes.
+                    read_stream(response.iter_content(chunk_size=None), answer, time.perf_counter)
+                else:
+                    answer.take(decoded(response.content))
+            except (BadAnswer, OSError) as exc:
                 response.failure(f"{type(exc).__name__}: {exc}")
-                return
+                return False
             finally:
                 response.close()
                 # Locust stops its watch at the response's head when the body is streamed.
-                response.request_meta["response_time"] = (time.perf_counter() - timing.start_s) * 1000
+                response.request_meta["response_time"] = (time.perf_counter() - answer.start_s) * 1000
             response.success()
-        for kind, value in rows(timing).items():
-            self.environment.events.request.fire(
-                request_type=kind, name=PATH, response_time=value, response_length=0, exception=None, context={}
-            )
+        return True
 
-    def payload(self) -> dict[str, Any]:
-        """The request's body."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": self.messages,
-            "max_tokens": MAX_TOKENS,
-            "stream": True,
-        }
-        pace = os.environ.get("LOADTEST_MOCK")
-        if pace:
-            body["mock"] = json.loads(pace)
-        return body
+    def _pick_model(self) -> bool:
+        """False, and a failed request in the table, while the endpoint names no model."""
+        with self.client.get("/v1/models", headers=self.headers, timeout=TIMEOUT_S, catch_response=True) as response:
+            try:
+                self.model = str(response.json()["data"][0]["id"])
+            except (ValueError, LookupError, TypeError):
+                response.failure(f"no model in the list: status {response.status_code}")
+        return bool(self.model)
+
+
+class CharacterUser(Asking):
+    """Talks to a digital human or a game character: short turns, pauses for speech, popular and rare ones."""
+
+    kind = "character"
+    klass = "interactive"
+    weight = 6
+    wait_time = between(1, 4)
+    turns: ClassVar[int] = 8
+
+    def begin(self) -> None:
+        number = Zipf.of(self.options.characters).draw(self.rng)
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": persona(number)}]
+
+    @task
+    def speak(self) -> None:
+        """One turn; the answer as it came is part of the next prompt."""
+        if len(self.messages) > 2 * self.turns:
+            self.begin()
+        self.messages.append({"role": "user", "content": prose(self.rng, self.rng.randint(5, 25))})
+        answer = self.ask(self.messages, 60)
+        if answer is None:
+            self.begin()
+        else:
+            self.messages.append(answer.message())
+
+
+class AgentUser(Asking):
+    """A program that works in steps: the tools' list, a context that grows by every result, hardly a pause."""
+
+    kind = "agent"
+    weight = 2
+    wait_time = between(0.1, 1)
+    steps: ClassVar[int] = 12
+
+    def begin(self) -> None:
+        system = "You are an agent. Use the tools step by step.\n" + prose(random.Random("agent"), 500)
+        self.messages = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": "Your task: " + prose(self.rng, 60)},
+        ]
+
+    @task
+    def step(self) -> None:
+        """One step, and the result of what it called."""
+        if len(self.messages) > 2 * self.steps:
+            self.begin()
+        fields: dict[str, Any] = {}
+        if self.options.tools == "on":
+            fields = {"tools": tools(), "tool_choice": "auto"}
+        answer = self.ask(self.messages, 120, **fields)
+        if answer is None:
+            self.begin()
+            return
+        self.messages.append(answer.message())
+        self.messages.extend(self.results(answer))
+
+    def results(self, answer: Answer) -> Iterator[dict[str, Any]]:
+        """Each call's result, or a word to go on: 50 to 400 words."""
+        for call in answer.calls.values():
+            yield {"role": "tool", "tool_call_id": call["id"], "content": prose(self.rng, self.rng.randint(50, 400))}
+        if not answer.calls:
+            yield {"role": "user", "content": "Result: " + prose(self.rng, self.rng.randint(50, 400))}
+
+
+class RagUser(Asking):
+    """Asks about documents: the same instructions, other passages every time, some found often."""
+
+    kind = "rag"
+    weight = 2
+    wait_time = between(1, 5)
+    found = Zipf.of(CORPUS)
+
+    @task
+    def question(self) -> None:
+        """Five passages and a question."""
+        passages = "\n".join(passage(self.found.draw(self.rng)) for _ in range(5))
+        self.ask(
+            [
+                {"role": "system", "content": "Answer from the passages only. " + prose(random.Random("rag"), 150)},
+                {"role": "user", "content": f"{passages}\n\nQuestion: {prose(self.rng, 12)}"},
+            ],
+            150,
+        )
+
+
+class BatchUser(Asking):
+    """Works through a file: nothing shared, not streamed, one after the other, and may wait for others."""
+
+    kind = "batch"
+    klass = "batch"
+    weight = 1
+    wait_time = constant(0)
+
+    @task
+    def line(self) -> None:
+        """One line of the file."""
+        self.ask([{"role": "user", "content": "Summarise: " + prose(self.rng, 400)}], 250, stream=False)
+
+
+@events.quitting.add_listener
+def _sums(environment: Environment, **_: Any) -> None:
+    """One line a kind, of what locust's table has no column for: output tokens a second, the prompts' cached share."""
+    stats = environment.stats
+    seconds = max(1e-9, (stats.last_request_timestamp or 0) - stats.start_time)
+    for (kind, row), entry in sorted(stats.entries.items()):
+        if row == "tokens/s":
+            cached = stats.entries.get((kind, "cached %"))
+            share = f", {cached.avg_response_time:.0f} % of an average prompt cached" if cached else ""
+            tokens = entry.total_content_length
+            print(f"{kind}: {entry.num_requests} answers, {tokens} output tokens, {tokens / seconds:.1f}/s{share}")

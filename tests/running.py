@@ -39,6 +39,12 @@ class Running:
         self.gateway.log.flush()
         return [msgspec.json.decode(line) for line in b"".join(self._log).splitlines()]
 
+    async def tick(self, seconds: float = 0.01) -> None:
+        """Let the gateway's own clock go on, and all that waits for it happen."""
+        until = self.gateway.clock.monotonic() + seconds
+        while self.gateway.clock.monotonic() < until:
+            await anyio.sleep(0.005)
+
     async def settled(self, count: int) -> list[dict[str, object]]:
         """The request lines, once there are `count` of them and the books are empty."""
         with anyio.fail_after(10):

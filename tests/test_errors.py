@@ -4,7 +4,15 @@ import msgspec
 import pytest
 
 from gateway import errors
-from gateway.errors import BadRequest, Draining, GatewayError, ModelNotFound, ReplicaFailed, openai_body
+from gateway.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    Draining,
+    GatewayError,
+    ModelNotFound,
+    ReplicaFailed,
+    openai_body,
+)
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)]
 
@@ -20,8 +28,10 @@ def test_every_error_has_openais_four_fields(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_source_follows_from_the_status(kind):
-    """4xx is the client's doing, 502 and 504 the replica's, and only the replica's failures may be tried elsewhere."""
-    expected = "client" if 400 <= kind.status < 500 else "upstream" if kind.status in (502, 504) else "gateway"
+    """4xx is the client's doing, and so is its deadline; 502 and 504 are the replica's, and only its failures may be
+    tried elsewhere."""
+    client = 400 <= kind.status < 500 or kind is DeadlineExceeded
+    expected = "client" if client else "upstream" if kind.status in (502, 504) else "gateway"
     assert kind.source == expected
     assert kind.retryable == (expected == "upstream")
 

@@ -12,7 +12,7 @@ FILES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted
 FILE_LINES = 300
 LONG_FILES = {
     "gateway/app.py": 400,  # the composition root: it names every part once
-    "gateway/serving/exchange.py": 400,  # one request's life, in order, on one screen
+    "gateway/serving/exchange.py": 360,  # one request's life, in order
 }
 
 FUNCTION_LINES = 40
@@ -23,7 +23,7 @@ LONG_FUNCTIONS = {
 }
 
 BROAD_EXCEPTS = {
-    "gateway/serving/exchange.py": 1,  # the outermost guard of a dial: no client may wait for ever
+    "gateway/serving/dial.py": 1,  # the outermost guard of a dial: no client may wait for ever
     "gateway/telemetry/loop.py": 1,  # as the poller's
     "gateway/telemetry/poller.py": 1,  # the loop must outlive a reader's mistakes
 }
@@ -41,9 +41,11 @@ COVERED_BY = {
     "gateway/core/routing.py": "http/test_relay.py",
     "gateway/core/types.py": "config/test_load.py",
     "gateway/core/vitals.py": "engines/test_vllm.py",
+    "gateway/discovery/": "reload/test_discoverer.py",
     "gateway/emulator/": "emulator/test_wire.py",
     "gateway/engines/": "engines/test_vllm.py",
     "gateway/observability/": "http/test_relay.py",
+    "gateway/reload/": "http/test_members.py",
     "gateway/serving/": "http/test_relay.py",
     "gateway/telemetry/": "http/test_relay.py",
 }

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.api.answers import NO_STORE, Resource, application, body_of, error_response, json_response
 from gateway.api.dashboard import DashboardState
 from gateway.api.draining import Command, drain_routes, nobody
+from gateway.api.members import Members, member_route
 from gateway.api.page import load_page
 from gateway.core.explain import Asked, Explanation
 from gateway.errors import Unauthorized
@@ -31,6 +32,7 @@ def admin_app(
     max_body_bytes: int,
     token: str | None,
     command: Command = nobody,
+    members: Members | None = None,
 ) -> ASGIApp:
     """The admin port's application. With a `token`, every path asks for it. `config` gives no secrets."""
     page = load_page()
@@ -48,7 +50,7 @@ def admin_app(
             Route("/metrics", Resource(metrics)),
             Route("/dashboard", Resource(lambda _: HTMLResponse(page.html, headers=page.headers))),
             Route("/dashboard/state.json", Resource(lambda _: json_response(state(), NO_STORE))),
-            Route("/admin/replicas", Resource(lambda _: json_response({"replicas": state().replicas}, NO_STORE))),
+            member_route(lambda: state().replicas, members),
             *drain_routes(command, lambda: state().replicas),
             Route("/admin/config", Resource(lambda _: json_response(config(), NO_STORE))),
             Route("/admin/explain", Resource(post=_explained(explain, max_body_bytes), allow=("POST",))),

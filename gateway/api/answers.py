@@ -38,7 +38,8 @@ async def body_of(request: Request, limit: int) -> bytes:
 
 
 class Resource:
-    """An ASGI endpoint: GET and HEAD get what `get` gives, POST what `post` does, OPTIONS the methods in `allow`.
+    """An ASGI endpoint: GET and HEAD get what `get` gives, POST and DELETE what `post` and `delete` do, OPTIONS the
+    methods in `allow`.
 
     The rest is refused. Without either, it stands for a path whose requests are answered elsewhere.
     """
@@ -48,15 +49,17 @@ class Resource:
         get: Callable[[Request], Response] | None = None,
         *,
         post: Callable[[Request], Awaitable[Response]] | None = None,
+        delete: Callable[[Request], Awaitable[Response]] | None = None,
         allow: Sequence[str] = ("GET", "HEAD"),
     ) -> None:
         self._get = get
-        self._post = post
+        self._doers = {"POST": post, "DELETE": delete}
         self._allow = {"allow": ", ".join((*allow, "OPTIONS"))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        answer = await self._post(request) if self._post and request.method == "POST" else self._answer(request)
+        do = self._doers.get(request.method)
+        answer = await do(request) if do else self._answer(request)
         await answer(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:

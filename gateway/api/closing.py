@@ -3,19 +3,23 @@
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api.answers import error_response
+from gateway.errors import UploadTimeout
+
 MAX_REST_BYTES = 64 * 1024 * 1024
-REST_TIMEOUT_S = 5.0
 
 
 class Closing:
     """Sends `connection: close` with every answer, so that a pooled client's next request comes in by the front again.
 
     What the client still uploads is read first, within bounds: closing a socket with unread bytes resets it, and the
-    client would see that instead of the answer (RFC 9112, 9.6). Who waits for `100 Continue` has sent nothing yet.
+    client would see that instead of the answer (RFC 9112, 9.6). An upload that takes longer than `read_timeout_s`: 408.
+    Who waits for `100 Continue` has sent nothing yet. The application gets no body: none of the cold paths takes one.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, read_timeout_s: float) -> None:
         self._app = app
+        self._read_timeout_s = read_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -24,12 +28,16 @@ class Closing:
 
         async def closing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if _uploads(scope):
-                    await _read_rest(receive)
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
-        await self._app(scope, receive, closing)
+        app = self._app
+        with anyio.move_on_after(self._read_timeout_s) as reading:
+            if _uploads(scope):
+                await _read_rest(receive)
+        if reading.cancelled_caught:
+            app = error_response(UploadTimeout("the request did not arrive in time"))
+        await app(scope, receive, closing)
 
 
 def _uploads(scope: Scope) -> bool:
@@ -39,9 +47,8 @@ def _uploads(scope: Scope) -> bool:
 
 async def _read_rest(receive: Receive) -> None:
     read = 0
-    with anyio.move_on_after(REST_TIMEOUT_S):
-        while read <= MAX_REST_BYTES:
-            message = await receive()
-            read += len(message.get("body", b""))
-            if not message.get("more_body", False):  # also when the client has left
-                return
+    while read <= MAX_REST_BYTES:
+        message = await receive()
+        read += len(message.get("body", b""))
+        if not message.get("more_body", False):  # also when the client has left
+            return

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from gateway.api.reloads import ReloadRow
 from gateway.api.vitals import EngineRow, GpuRow, SlowdownRow, engine_row, gpu_row, slowdown_row
 from gateway.core.types import ReplicaView
 from gateway.observability.recent import Figures
@@ -65,3 +66,4 @@ class DashboardState(msgspec.Struct, frozen=True, kw_only=True):
     ttft_p50_s: float | None
     ttft_p95_s: float | None
     replicas: list[ReplicaRow]
+    reload: ReloadRow | None = None

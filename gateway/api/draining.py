@@ -26,7 +26,7 @@ def drain_routes(command: Command, rows: Callable[[], list[ReplicaRow]]) -> list
 
     def resource(sign: Sign) -> Resource:
         async def post(request: Request) -> Response:
-            _refuse_other_pages(request)
+            refuse_other_pages(request)
             name = request.path_params["name"]
             if not command(name, sign):
                 raise NotFound(f"there is no replica {name!r}; see GET /admin/replicas")
@@ -37,7 +37,7 @@ def drain_routes(command: Command, rows: Callable[[], list[ReplicaRow]]) -> list
     return [Route(f"/admin/replicas/{{name}}/{sign.value}", resource(sign)) for sign in (Sign.DRAIN, Sign.RESUME)]
 
 
-def _refuse_other_pages(request: Request) -> None:
+def refuse_other_pages(request: Request) -> None:
     """A page of another site can make a browser post to a port of its own machine, where no token may be needed; and
     every browser says then whose page it is."""
     origin = request.headers.get("origin")

@@ -1,7 +1,8 @@
 """The public port's paths that are not relayed: the list of models, liveness and readiness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,9 @@ from gateway.errors import Draining, ModelNotFound, NotFound, Unavailable
 CREATED = 1_700_000_000
 """OpenAI's `created` of a model. Replicas invent a new one at each call; one that never changes can be cached."""
 
+PREFLIGHT_MAX_AGE_S = 7200
+"""How long a browser may remember a preflight (Chromium's own limit): each costs it a round trip and a connection."""
+
 ON_ADMIN_PORT = "at /dashboard on the admin port, which is admin.port in the config"
 
 
@@ -26,22 +30,37 @@ def public_app(
     draining: Callable[[], bool],
     *,
     dashboard: str = ON_ADMIN_PORT,
-    aliases: Mapping[str, str] = NO_ALIASES,
+    aliases: Callable[[], Mapping[str, str]] = lambda: NO_ALIASES,
+    read_timeout_s: float = 30.0,
+    cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
     `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
+    `read_timeout_s`: how long a request's body, which nobody wants, may take to come; beyond it: 408.
+    `cors_origins`: whose pages may read the answers; their preflights are answered here, for relayed paths too.
     """
     paths = _Paths(board, draining, dashboard, aliases)
     routes = [
         Route("/", Resource(paths.about)),
         Route("/healthz", Resource(paths.alive)),
         Route("/readyz", Resource(paths.ready)),
+        Route("/health", Resource(paths.ready)),  # where tools that were made for vLLM ask
         Route("/v1/models", Resource(paths.models)),
         Route("/v1/models/{model:path}", Resource(paths.model)),
         *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
     ]
-    return Closing(application(routes))
+    app: ASGIApp = application(routes)
+    if cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "OPTIONS"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+            max_age=PREFLIGHT_MAX_AGE_S,
+        )
+    return Closing(app, read_timeout_s=read_timeout_s)
 
 
 def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:
@@ -62,7 +81,9 @@ def takes_traffic(view: ReplicaView) -> bool:
 
 
 class _Paths:
-    def __init__(self, board: Board, draining: Callable[[], bool], dashboard: str, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, board: Board, draining: Callable[[], bool], dashboard: str, aliases: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._board = board
         self._draining = draining
         self._dashboard = dashboard
@@ -93,7 +114,7 @@ class _Paths:
         return json_response({"status": "ready", "replicas": able}, NO_STORE)
 
     def models(self, request: Request) -> Response:
-        models = served_models(self._board.current, self._aliases)
+        models = served_models(self._board.current, self._aliases())
         parents = _parents(self._board.current)
         cards = [_model(name, root, parents.get(root)) for name, root in models.items()]
         return json_response({"object": "list", "data": cards})
@@ -102,7 +123,7 @@ class _Paths:
         name = request.path_params["model"]
         if not name:
             raise NotFound(f"there is nothing at {request.url.path}")
-        root = served_models(self._board.current, self._aliases).get(name)
+        root = served_models(self._board.current, self._aliases()).get(name)
         if root is None:
             raise ModelNotFound(f"no replica serves the model {name!r}; see GET /v1/models", param="model")
         return json_response(_model(name, root, _parents(self._board.current).get(root)))

@@ -14,6 +14,8 @@ from gateway.cli.loading import add_config_option, load_or_report
 from gateway.cli.table import table
 from gateway.config import Config, ineffective
 from gateway.core.types import Replica
+from gateway.discovery.base import NothingFound
+from gateway.reload.discoverer import source_of
 from gateway.telemetry.models import parse_models
 
 TIMEOUT_S = 5.0
@@ -76,8 +78,11 @@ async def look_at_all(config: Config, timeout_s: float = TIMEOUT_S) -> tuple[lis
 
 
 async def look(config: Config, timeout_s: float = TIMEOUT_S) -> list[Finding]:
-    """Ask all replicas at once; one finding each, in the config's order."""
+    """Ask all replicas at once; one finding each, in the config's order, then those that discovery finds."""
     replicas = [entry.replica() for entry in config.replicas]
+    discovered, problems = await _discovered(config)
+    urls = {replica.url for replica in replicas}
+    replicas += [replica for replica in discovered if replica.url not in urls]
     found: dict[str, Finding] = {}
 
     async def ask(http: httpx.AsyncClient, replica: Replica) -> None:
@@ -91,7 +96,16 @@ async def look(config: Config, timeout_s: float = TIMEOUT_S) -> list[Finding]:
     ):
         for replica in replicas:
             group.start_soon(ask, http, replica)
-    return [found[replica.id] for replica in replicas]
+    return [*problems, *[found[replica.id] for replica in replicas]]
+
+
+async def _discovered(config: Config) -> tuple[Sequence[Replica], list[Finding]]:
+    """What discovery finds now; if it finds nothing, that is a finding."""
+    source = source_of(config.discovery)
+    try:
+        return ([] if source is None else await source.find()), []
+    except NothingFound as error:
+        return [], [Finding(name="discovery", url="-", state="wrong", problem=str(error))]
 
 
 async def _ask(http: httpx.AsyncClient, replica: Replica, health: str) -> Finding:
@@ -152,7 +166,8 @@ def _json(config: Config, findings: Sequence[Finding], gpus: GpuReport) -> str:
 def _text(config: Config, findings: Sequence[Finding], offline: bool) -> str:
     lines = [f"note: {key} has no effect in this version" for key in ineffective(config)]
     if not findings:
-        asked = "none was asked" if offline and config.replicas else "gateway serve starts an emulated fleet"
+        empty = not config.replicas and source_of(config.discovery) is None
+        asked = "gateway serve starts an emulated fleet" if empty else "none was asked"
         return "\n".join([*lines, f"The config is right. Replicas: {len(config.replicas) or 'none'}; {asked}."])
     rows = [
         (

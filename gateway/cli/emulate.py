@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 
 from gateway.emulator.engine import EngineParams
 from gateway.emulator.fleet import Fleet
@@ -28,6 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--adapters", default="", metavar="A,B", help="LoRA adapters of the first model (default none)")
     parser.add_argument("--api-key", metavar="KEY", help="required as a bearer token on /v1/*")
     parser.add_argument("--engine", default="8b-h100", metavar="NAME", help="how fast the GPU is (default 8b-h100)")
+    parser.add_argument("--kv-tokens", type=int, metavar="T", help="size of its KV cache (default: the engine's)")
     parser.add_argument("--policy", choices=("fcfs", "priority"), default="fcfs", help="vLLM's --scheduling-policy")
     parser.add_argument("--max-model-len", type=int, default=32768, metavar="T", help="longest context (default 32768)")
     parser.add_argument(
@@ -56,6 +58,9 @@ def _fleet(args: argparse.Namespace) -> Fleet:
     """ValueError says which argument cannot be used."""
     if args.replicas < 1 or args.speed <= 0:
         raise ValueError("--replicas must be at least 1, --speed above 0")
+    params = EngineParams.named(args.engine)
+    if args.kv_tokens is not None:
+        params = replace(params, kv_tokens=args.kv_tokens)
     return Fleet(
         args.replicas,
         host=args.host,
@@ -66,7 +71,7 @@ def _fleet(args: argparse.Namespace) -> Fleet:
         models=tuple(args.models.split(",")),
         adapters=tuple(filter(None, args.adapters.split(","))),
         api_key=args.api_key,
-        params=EngineParams.named(args.engine),
+        params=params,
         policy=args.policy,
         max_model_len=args.max_model_len,
     )

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,11 +14,12 @@ import msgspec
 from gateway.app import Gateway
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from gateway.cli.loading import add_config_option, load_or_report
-from gateway.config import Config, ReplicaConfig
+from gateway.config import Config, Discovery, ReplicaConfig, load
 from gateway.config.keys import GpuSource
 from gateway.core.types import ReplicaState
 from gateway.emulator.dcgm import HOSTNAME
 from gateway.observability.logs import configure
+from gateway.reload.reloader import Origin
 
 EMBEDDED_REPLICAS = 4
 FIRST_ANSWER_S = 5.0
@@ -39,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     config = _with_address(config, args.host, args.port)
     configure(config.logging.format, config.logging.level)
     with contextlib.ExitStack() as stack:
-        if not config.replicas:
+        fleet = None
+        if _is_empty(config):
             fleet = stack.enter_context(embedded_fleet(EMBEDDED_REPLICAS))
             config = with_fleet(config, fleet)
             print(
@@ -48,11 +52,22 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         try:
-            gateway = Gateway(config)
+            gateway = Gateway(config, origin=Origin(partial(_load_again, args, fleet), args.config))
         except OSError as error:
             print(error.strerror or error, file=sys.stderr)
             return 2
         return serve(gateway, greet)
+
+
+def _load_again(args: argparse.Namespace, fleet: EmbeddedFleet | None) -> Config:
+    """The config as it is now, for a reload. Raises `ConfigErrors`."""
+    config = _with_address(load(args.config, os.environ), args.host, args.port)
+    return with_fleet(config, fleet) if fleet is not None and _is_empty(config) else config
+
+
+def _is_empty(config: Config) -> bool:
+    """Whether the config names no replica, and nothing that finds any."""
+    return not config.replicas and config.discovery == Discovery()
 
 
 def with_fleet(config: Config, fleet: EmbeddedFleet) -> Config:

@@ -1,4 +1,4 @@
-"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only cli and app import it."""
+"""The config: `load` gives a whole `Config`, or `ConfigErrors` with all that is wrong. Only upper layers import it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ from gateway.config.keys import (
     POLICIES,
     Admin,
     Config,
+    Discovery,
     ReplicaConfig,
     Resilience,
     Routing,
@@ -20,6 +21,7 @@ from gateway.config.keys import (
     Server,
     hidden,
 )
+from gateway.config.live import merged
 from gateway.config.reader import Invalid, Reader, default_of, did_you_mean, takes_text
 
 __all__ = [
@@ -27,13 +29,17 @@ __all__ = [
     "Admin",
     "Config",
     "ConfigErrors",
+    "Discovery",
     "ReplicaConfig",
     "Resilience",
     "Routing",
     "Server",
     "ineffective",
     "load",
+    "merged",
     "public",
+    "replica_entry",
+    "replica_list",
 ]
 
 PREFIX = "GATEWAY_"
@@ -61,6 +67,37 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     if errors:
         raise ConfigErrors(errors)
     return config
+
+
+def replica_list(text: str, source: str, env: Mapping[str, str]) -> tuple[ReplicaConfig, ...]:
+    """The entries of a list, in YAML or JSON, as they stand under `replicas`. Raises `ConfigErrors`.
+
+    Text without any data is refused: it is more likely half written than meant.
+    """
+    data, problems = yaml12.parse(text)
+    if data is None or problems:
+        raise ConfigErrors([f"{source}: {problem}" for problem in problems or ["expected a list, got nothing"]])
+    reader = Reader(source, env, {})
+    try:
+        return reader.section(Config, {"replicas": data}, "").replicas
+    except Invalid:
+        raise ConfigErrors(reader.errors) from None
+
+
+def replica_entry(body: bytes) -> ReplicaConfig:
+    """One entry, in JSON, as it comes over the network: it may not name variables, which could lead secrets astray.
+
+    Raises `ConfigErrors`.
+    """
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ConfigErrors([f"body: not JSON: {error}"]) from None
+    reader = Reader("body", {}, {})
+    try:
+        return reader.section(ReplicaConfig, data, "")
+    except Invalid:
+        raise ConfigErrors(reader.errors) from None
 
 
 def ineffective(config: Config) -> list[str]:

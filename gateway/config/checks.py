@@ -2,11 +2,23 @@
 
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.keys import GPU_SOURCES, POLICIES, Admin, Config, GpuSource, Models, ReplicaConfig, Routing, Tls
+from gateway.config.keys import (
+    GPU_SOURCES,
+    POLICIES,
+    Admin,
+    Config,
+    Discovery,
+    GpuSource,
+    Models,
+    ReplicaConfig,
+    Routing,
+    Tls,
+)
 
 Problems = Iterator[tuple[str, str]]
 
@@ -81,6 +93,22 @@ def _page_url_problem(url: str) -> str:
     return "" if right and not any(c <= " " for c in url) else f'"{url}"'
 
 
+def _discovery(discovery: Discovery) -> Problems:
+    pods = discovery.kubernetes
+    sources = {"dns": discovery.dns, "file": discovery.file, "kubernetes": pods.selector}
+    given = [name for name, value in sources.items() if value is not None]
+    for name in given[1:]:
+        yield name, f"expected one source, got {' and '.join(given)}"
+    if pods.selector is None and (pods.namespace or pods.port):
+        yield "kubernetes.selector", "expected a label selector, as the others are set, got null"
+    if discovery.port is not None and discovery.dns is None:
+        yield "port", "expected null, as it belongs to dns, which is null"
+    if discovery.dns is not None and discovery.port is None and find_spec("dns") is None:
+        yield "port", "expected a port, as SRV records need the extra dns (pip install 'vllm-gateway[dns]'), got null"
+    if discovery.file is not None and (discovery.api_key or discovery.engine != "vllm"):
+        yield "file", "expected engine and api_key in its entries, got them beside it"
+
+
 def _routing(routing: Routing) -> Problems:
     if routing.policy not in POLICIES:
         yield "policy", f'expected one of {", ".join(sorted(POLICIES))}, got "{routing.policy}"'
@@ -121,6 +149,7 @@ CHECKS: dict[type, tuple[frozenset[str], Callable[[Any], Problems]]] = {
     Tls: (frozenset({"cert", "key", "client_ca"}), _tls),
     ReplicaConfig: (frozenset({"url"}), _replica),
     GpuSource: (frozenset(GPU_SOURCES), _gpu_source),
+    Discovery: (frozenset({"dns", "file", "kubernetes", "port", "engine", "api_key"}), _discovery),
     Routing: (frozenset({"policy"}), _routing),
     Models: (frozenset({"aliases"}), _models),
     Config: (frozenset({"server", "admin"}), _ports),

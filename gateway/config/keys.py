@@ -26,10 +26,15 @@ POLICIES: dict[str, tuple[str, ...]] = {
 
 # The ranges: what a value may be, and the words an error says it with.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 (any free one) to 65535")]
+RealPort = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
 Count = Annotated[int, Meta(ge=1, le=2**40, description="a whole number of at least 1")]
 CountOrZero = Annotated[int, Meta(ge=0, le=2**40, description="a whole number of at least 0")]
 Rank = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="a number of seconds above 0, at most 86400")]
+HedgeAfter = Annotated[
+    Annotated[float, Meta(gt=0, le=86400)] | Literal["p95"] | None,
+    Meta(description="a number of seconds above 0, at most 86400, `p95`, or null"),
+]
 NotNegative = Annotated[float, Meta(ge=0, le=1e9, description="a number of at least 0")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 AtLeastOne = Annotated[float, Meta(ge=1, le=1e9, description="a number of at least 1")]
@@ -41,6 +46,13 @@ Gpu = Annotated[
     Meta(
         pattern=r"^([^: /]+:[0-9]+|[^: /]{8,}|[^: /]+/[^: /]+)$",
         description="HOST:INDEX, a GPU UUID or NAMESPACE/POD",
+    ),
+]
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*@A-Z]+)$",
+        description="an origin in lower case, such as https://chat.example.com, or *",
     ),
 ]
 Secret = Annotated[str, Meta(min_length=1, pattern=r"^[!-~]+$", description="printable ASCII without spaces")]
@@ -80,6 +92,7 @@ class Server(Section, frozen=True):
     max_body_bytes: Count = 67108864
     request_read_timeout_s: Seconds = 30.0
     drain_timeout_s: Seconds = 120.0
+    cors_origins: tuple[Origin, ...] = ()
     tls: Tls = Tls()
 
 
@@ -109,6 +122,24 @@ class ReplicaConfig(Section, frozen=True):
         parts = urlsplit(self.url)
         url = f"{parts.scheme}://{host_port(parts)}"
         return Replica(self.id, url, self.engine, self.gpus, self.api_key, self.cost_per_hour)
+
+
+class Kubernetes(Section, frozen=True):
+    namespace: Text | None = None
+    selector: Text | None = None
+    port: RealPort | None = None
+
+
+class Discovery(Section, frozen=True):
+    """Where replicas are found; one of `dns`, `file` and `kubernetes.selector`, or none."""
+
+    dns: Text | None = None
+    file: Text | None = None
+    kubernetes: Kubernetes = Kubernetes()
+    port: RealPort | None = None
+    interval_s: Seconds = 10.0
+    engine: Literal["vllm", "sglang", "openai"] = "vllm"
+    api_key: Secret | None = None
 
 
 class Routing(Section, frozen=True):
@@ -184,7 +215,7 @@ class Resilience(Section, frozen=True):
     idle_timeout_s: Seconds = 60.0
     max_attempts: Count = 3
     resume: Literal["exact", "text", "off"] = "exact"
-    hedge_after_s: Seconds | None = None
+    hedge_after_s: HedgeAfter = None
     warm_up: WarmUp = WarmUp()
     probe: Probe = Probe()
 
@@ -219,7 +250,7 @@ class Config(Section, frozen=True):
     server: Server = Server()
     admin: Admin = Admin()
     replicas: tuple[ReplicaConfig, ...] = ()
-    discovery: FreeForm | None = None
+    discovery: Discovery = Discovery()
     routing: Routing = Routing()
     telemetry: Telemetry = Telemetry()
     resilience: Resilience = Resilience()
@@ -233,9 +264,6 @@ class Config(Section, frozen=True):
 
 NOT_YET: dict[str, tuple[object, ...]] = {
     "server.workers": (),
-    "discovery": (),
-    "resilience.resume": ("off",),
-    "resilience.hedge_after_s": (),
     "tenants": (),
     "state.url": (),
     "logging.prompts": (),
@@ -245,7 +273,6 @@ NOT_YET: dict[str, tuple[object, ...]] = {
 
 NOT_EFFECTIVE: tuple[str, ...] = (
     "replicas.cost_per_hour",
-    "resilience.resume",
     "admission.max_queue",
     "admission.max_wait_s",
 )

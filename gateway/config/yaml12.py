@@ -27,6 +27,8 @@ def parse(text: str) -> tuple[object, list[str]]:
     except yaml.MarkedYAMLError as error:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         return None, [*errors, _at(error.problem_mark or error.context_mark, f"not YAML: {problem}")]
+    except RecursionError:
+        return None, [*errors, "not YAML that can be read: nested too deeply"]
     except yaml.reader.ReaderError as error:
         return None, [f"not YAML: character {error.position + 1} is {error.character!r}, which no YAML may hold"]
 
@@ -41,6 +43,13 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str, errors: list[str]) -> None:
         self._errors = errors
         super().__init__(text)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A tag's own constructor takes for granted that its text is right: `!!int abc`.
+            raise yaml.constructor.ConstructorError(None, None, f"no {node.tag}", node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

@@ -62,6 +62,16 @@ class Books:
         """Enter a request. The entry must be closed, whatever becomes of the request."""
         return Entry(self[replica], work_tokens, prompt_tokens)
 
+    def replicas(self) -> set[ReplicaId]:
+        """Those that have an account."""
+        return set(self._loads)
+
+    def forget(self, replica: ReplicaId) -> None:
+        """The replica has left: its account goes, unless something is still in flight there."""
+        load = self._loads.get(replica)
+        if load is not None and not load.in_flight:
+            del self._loads[replica]
+
     def total_in_flight(self) -> int:
         return sum(load.in_flight for load in self._loads.values())
 

@@ -27,8 +27,8 @@ class Signal:
     `output`: it carries generated text, reasoning or tool-call arguments; a role chunk does not.
     `usage_only`: an event that exists for its usage alone.
     `finished`: the answer has come to its end; `aborted`: because the replica was stopped.
-    `error`: the replica's own words, in an event that says that the answer has failed; `refused`: because of what the
-    client asked (a 4xx code in the event), which no other replica would answer differently.
+    `error`: the replica's own words, in an event that says that the answer has failed; `code`: its code if that is a
+    4xx, so that the client's request is at fault, which no other replica would answer differently.
     """
 
     output: bool = False
@@ -37,7 +37,7 @@ class Signal:
     finished: bool = False
     aborted: bool = False
     error: str | None = None
-    refused: bool = False
+    code: int | None = None
 
 
 NOTHING = Signal()
@@ -255,4 +255,5 @@ def _failure(error: msgspec.Raw) -> Signal:
         told = _Error()
     said_nothing = raw in (b"", b"null")
     message = told.message or ("the replica reported an error" if said_nothing else raw.decode(errors="replace"))
-    return Signal(error=message[:MAX_ERROR_CHARS], refused=isinstance(told.code, int) and 400 <= told.code < 500)
+    code = told.code if isinstance(told.code, int) and 400 <= told.code < 500 else None
+    return Signal(error=message[:MAX_ERROR_CHARS], code=code)

@@ -29,13 +29,13 @@ def fold(snapshot: FleetSnapshot, reading: Reading, now: float, rules: Rules = _
 
 def _fold_one(view: ReplicaView, reading: Reading, now: float, rules: Rules) -> ReplicaView:
     match reading:
+        case HealthReading(sign=sign):  # first: each request brings one
+            return _told(view, sign, now, rules)
         case ModelsReading(models=None):
             return _told(view, Sign.UNANSWERED, now, rules)
         case ModelsReading(models=models, parents=parents):
             answered = _told(view, Sign.ANSWERED, now, rules)
             return replace(answered, models=models, parents=parents, seen_at=now)
-        case HealthReading(sign=sign):
-            return _told(view, sign, now, rules)
         case EngineReading():
             return told(view, reading, now)
         case _:

@@ -92,6 +92,8 @@ def step(
     state: ReplicaState, condition: Condition, sign: Sign, now: float, rules: Rules
 ) -> tuple[ReplicaState, Condition]:
     """The state after one more sign. The same `condition` object when nothing has changed."""
+    if sign is Sign.SERVED and state is READY and not (condition.strikes or condition.trials or condition.down):
+        return state, condition  # each request that goes well says so, and it changes nothing
     counted, move = _count(state, condition, sign, now, rules)
     after = MOVES[state].get(move, state)
     if after is EJECTED and state is not EJECTED:

@@ -21,11 +21,11 @@ class StreamRelay:
         "_read",
         "_splitter",
         "_stencil",
+        "code",
         "ended",
         "failed",
+        "last_words",
         "output",
-        "refused",
-        "told",
         "usage",
     )
 
@@ -41,10 +41,10 @@ class StreamRelay:
         self.usage: Usage | None = None
         self.failed: str | None = None
         """Why the answer failed, as far as its events tell; `None` while it has not."""
-        self.told = False
-        """Whether the replica itself has told the client of the failure, by an error event."""
-        self.refused = False
-        """Whether it failed because of what the client asked: another replica would say the same."""
+        self.last_words = b""
+        """The error event by which the replica itself told of the failure; it is not handed on."""
+        self.code: int | None = None
+        """The 4xx code in that event: it failed because of what the client asked, and another would say the same."""
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
@@ -61,7 +61,7 @@ class StreamRelay:
         if self._splitter.opaque:
             self.ended = self.output = True
             return b"".join(events)
-        kept = [event for event in events if self._look(event)]
+        kept = [self._show(event) for event in events if self._look(event)]
         return kept[0] if len(kept) == 1 else b"".join(kept)
 
     def _look(self, event: bytes) -> bool:
@@ -74,7 +74,7 @@ class StreamRelay:
         signal = self._read(data)
         if signal is OUTPUT:
             self.output = True
-            self._stencil.cut(event)
+            self._learn(event)
             return True
         if signal.output:
             self.output = True
@@ -82,15 +82,23 @@ class StreamRelay:
             self.usage = signal.usage
         if signal.error is not None:
             self.failed = signal.error
-            self.refused = signal.refused
-            self.told = True
-            return True
+            self.code = signal.code
+            self.last_words = event
+            return False
         if signal.aborted:
             self.failed = "the replica stopped before the answer was complete"
             return False
         if signal.finished:
             self.ended = True
         return not (signal.usage_only and self._hide_usage)
+
+    def _learn(self, event: bytes) -> None:
+        """An event that is output and nothing else: the next ones will look like it."""
+        self._stencil.cut(event)
+
+    def _show(self, event: bytes) -> bytes:
+        """An event as the client is to see it."""
+        return event
 
     def finish(self) -> bytes:
         """The replica's stream has ended: what is left of it. Sets `failed` if the answer is not complete."""

@@ -7,7 +7,7 @@ from math import ceil
 import xxhash
 
 from gateway.core.books import Books
-from gateway.core.types import ReplicaId, ReplicaState, ReplicaView
+from gateway.core.types import ReplicaId, ReplicaState, ReplicaView, Term
 
 _MASK = (1 << 64) - 1
 
@@ -35,16 +35,32 @@ LOAD_FACTOR = 1.25
 """A replica may hold this many times the mean number of requests in flight before its keys overflow to the next."""
 
 
-def bounded(key: int, candidates: Sequence[ReplicaView], books: Books, load_factor: float) -> list[float]:
+def bounded(key: int | None, candidates: Sequence[ReplicaView], books: Books, load_factor: float) -> list[float]:
     """Consistent hashing with bounded loads: 0 to 1 by the key's hash, lowest at its home; 1 more at the bound.
 
-    Source: Mirrokni, Thorup and Zadimoghaddam. Without the bound a popular key melts its replica.
+    Without a key: the requests in flight. Source: Mirrokni, Thorup and Zadimoghaddam. Without the bound a popular key
+    melts its replica.
     """
-    loads = [books[view.replica.id].in_flight for view in candidates]
+    loads: list[float] = [books[view.replica.id].in_flight for view in candidates]
+    if key is None:
+        return loads
     # Idle because they are out, the others would pull the mean down until every replica is over its bound.
     ready = [load for view, load in zip(candidates, loads, strict=True) if view.state is ReplicaState.READY] or loads
     bound = ceil(load_factor * (sum(ready) + 1) / len(ready))
     return [1.0 - weight(key, view.replica.id) + (load >= bound) for view, load in zip(candidates, loads, strict=True)]
+
+
+def terms(key: int | None, scores: Sequence[float], *, key_is: str, no_key: str) -> list[list[Term]]:
+    """What the scores of `bounded` are made of. `key_is`, `no_key`: in words, what is hashed, and what its lack is."""
+    if key is None:
+        return [[Term("in_flight", score, f"requests in flight there: {no_key}")] for score in scores]
+    return [
+        [
+            Term("hash", score % 1.0, f"0 to 1: how far it is from being the home of this {key_is}"),
+            Term("bound", score // 1.0, "1 when it has more requests in flight than it may take of one home"),
+        ]
+        for score in scores
+    ]
 
 
 def is_home(scores: Sequence[float], chosen: int) -> bool:

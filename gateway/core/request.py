@@ -6,6 +6,28 @@ import msgspec
 import xxhash
 
 from gateway.core.aliases import NO_ALIASES, form_with_model, with_model
+from gateway.core.bodies import (
+    ABSENT,
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    FIELDS,
+    LOOSE_CHAT,
+    LOOSE_MESSAGE,
+    MESSAGE,
+    OPTIONS,
+    PLAIN,
+    RESPONSE,
+    SCORE,
+    TURNS,
+    Embedding,
+    LooseTurn,
+    Plain,
+    Score,
+    Turn,
+    asks_ids,
+    resumable,
+)
 from gateway.core.decoding import decode
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
@@ -27,6 +49,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     `blocks`: the prompt as a chain of block hashes, of whole blocks only; `block_tokens`: tokens in one of them.
     `prompt_bytes`: what `prompt_tokens` was guessed from; 0 where there is nothing to learn from usage.
     `session`: `x-session-id`.
+    `resumable`: a stream of plain text, which another replica can go on with if its replica dies.
+    `shows_ids`: the client itself asked for token ids.
     """
 
     endpoint: Endpoint
@@ -40,97 +64,12 @@ class RequestFacts(msgspec.Struct, frozen=True):
     block_tokens: float = BLOCK_BYTES / BYTES_PER_TOKEN
     prompt_bytes: int = 0
     session: str | None = None
+    resumable: bool = False
+    shows_ids: bool = False
 
     def uncached_tokens(self, depth: int) -> int:
         """Prefill that this request costs where the first `depth` blocks are held; at least 1, the last token."""
         return max(1, self.prompt_tokens - int(depth * self.block_tokens))
-
-
-_ABSENT = msgspec.Raw()
-# A prompt's values are kept raw and read one by one: whatever a replica may accept there is not ours to refuse.
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class _Plain(msgspec.Struct):
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    cache_salt: msgspec.Raw = _ABSENT
-
-
-class _Turn(msgspec.Struct):
-    role: str
-    content: str | list[msgspec.Raw] | None = None
-    tool_calls: msgspec.Raw = _ABSENT
-
-
-class _LooseTurn(msgspec.Struct):
-    """A turn whose content is none of what the API has; the replica is to say so."""
-
-    role: str
-    content: msgspec.Raw = _ABSENT
-    tool_calls: msgspec.Raw = _ABSENT
-
-
-class _Chat(_Plain, kw_only=True):
-    messages: list[_Turn]
-    tools: msgspec.Raw = _ABSENT
-
-
-class _Completion(_Plain):
-    prompt: msgspec.Raw = _ABSENT
-
-
-class _Response(_Plain):
-    instructions: str | None = None
-    input: msgspec.Raw = _ABSENT
-    tools: msgspec.Raw = _ABSENT
-
-
-class _Message(_Chat, kw_only=True):
-    system: msgspec.Raw = _ABSENT
-
-
-class _LooseChat(_Chat, kw_only=True):
-    messages: list[_LooseTurn]  # type: ignore[assignment]
-
-
-class _LooseMessage(_Message, kw_only=True):
-    messages: list[_LooseTurn]  # type: ignore[assignment]
-
-
-class _Embedding(_Plain):
-    input: msgspec.Raw = _ABSENT
-    messages: msgspec.Raw = _ABSENT
-
-
-class _Score(_Plain):
-    """vLLM takes a pair of texts under several names; the first of each pair is what requests have in common."""
-
-    query: msgspec.Raw = _ABSENT
-    queries: msgspec.Raw = _ABSENT
-    text_1: msgspec.Raw = _ABSENT
-    data_1: msgspec.Raw = _ABSENT
-    documents: msgspec.Raw = _ABSENT
-    text_2: msgspec.Raw = _ABSENT
-    data_2: msgspec.Raw = _ABSENT
-
-
-_plain = msgspec.json.Decoder(_Plain)
-_chat = msgspec.json.Decoder(_Chat)
-_completion = msgspec.json.Decoder(_Completion)
-_response = msgspec.json.Decoder(_Response)
-_message = msgspec.json.Decoder(_Message)
-_embedding = msgspec.json.Decoder(_Embedding)
-_score = msgspec.json.Decoder(_Score)
-_loose_chat = msgspec.json.Decoder(_LooseChat)
-_loose_message = msgspec.json.Decoder(_LooseMessage)
-_turns = msgspec.json.Decoder(list[_LooseTurn])
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
 SYSTEM_ROLES = ("system", "developer")
@@ -153,8 +92,7 @@ def parse(
 ) -> RequestFacts:
     """The facts of a request. Raises `BadRequest`, with `param` where a field is to blame.
 
-    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas
-    serve; the request is then one for the latter.
+    `bytes_per_token`: what has been learned of a model's tokenizer. `aliases`: public name -> name that replicas serve.
     """
     if endpoint.shape is Shape.FORM:
         return _parse_form(endpoint, content_type, body, session, aliases)
@@ -166,8 +104,7 @@ def parse(
         plain.model = served
         body = with_model(body, served)
     stream = bool(plain.stream)
-    asked = plain.stream_options is not None and bool(plain.stream_options.include_usage)
-    hides_usage = stream and endpoint.asks_usage and not asked
+    hides_usage = stream and endpoint.asks_usage and not plain.asks_usage
     ratio = ID_BYTES if prompt.tokens is not None else bytes_per_token(plain.model)
     return RequestFacts(
         endpoint=endpoint,
@@ -181,37 +118,39 @@ def parse(
         block_tokens=BLOCK_BYTES / ratio,
         prompt_bytes=len(prompt.text) if prompt.tokens is None else 0,
         session=session,
+        resumable=stream and resumable(endpoint.shape, plain),
+        shows_ids=asks_ids(plain),
     )
 
 
-def _read(shape: Shape, body: bytes) -> tuple[_Plain, Prompt]:
+def _read(shape: Shape, body: bytes) -> tuple[Plain, Prompt]:
     """The body, and its prompt in the order in which the replica's chat template puts it."""
     match shape:
         case Shape.CHAT:
-            chat = decode(_chat, body, _loose_chat)
+            chat = decode(CHAT, body, LOOSE_CHAT)
             return chat, _conversation(_spoken(chat.messages), chat.tools)
         case Shape.MESSAGE:
-            message = decode(_message, body, _loose_message)
+            message = decode(MESSAGE, body, LOOSE_MESSAGE)
             system = ("system", said(message.system))
             return message, _conversation([system, *_spoken(message.messages)], message.tools)
         case Shape.RESPONSE:
-            response = decode(_response, body)
+            response = decode(RESPONSE, body)
             system = ("system", (response.instructions or "").encode())
             return response, _conversation([system, *_items(response.input)], response.tools)
         case Shape.COMPLETION:
-            asked = decode(_completion, body)
+            asked = decode(COMPLETION, body)
             return asked, completion(asked.prompt, head_bytes=HEAD_BYTES)
         case Shape.EMBEDDING:
-            embedding = decode(_embedding, body)
+            embedding = decode(EMBEDDING, body)
             return embedding, _embedded(embedding)
         case Shape.SCORE:
-            score = decode(_score, body)
+            score = decode(SCORE, body)
             return score, _pair(score)
         case _:
-            return decode(_plain, body), Prompt()
+            return decode(PLAIN, body), Prompt()
 
 
-def _spoken(messages: Sequence[_Turn | _LooseTurn]) -> list[tuple[str, bytes]]:
+def _spoken(messages: Sequence[Turn | LooseTurn]) -> list[tuple[str, bytes]]:
     """Role and content of each message, the tool calls of an assistant behind what it said."""
     return [
         (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
@@ -222,7 +161,7 @@ def _spoken(messages: Sequence[_Turn | _LooseTurn]) -> list[tuple[str, bytes]]:
 def _items(raw: msgspec.Raw) -> list[tuple[str, bytes]]:
     """The turns of a Responses input: a text is the user's; what is no list of messages counts by its JSON."""
     try:
-        return _spoken(_turns.decode(raw))
+        return _spoken(TURNS.decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = said(raw)
         return [("user", text)] if text else []
@@ -236,13 +175,13 @@ def _conversation(turns: list[tuple[str, bytes]], tools: msgspec.Raw) -> Prompt:
     return conversation(spoken, tools=plain_json(tools), head=head) if spoken else Prompt()
 
 
-def _embedded(body: _Embedding) -> Prompt:
+def _embedded(body: Embedding) -> Prompt:
     if body.input:
         return completion(body.input, head_bytes=0)
-    return Prompt(text=_conversation(_items(body.messages), _ABSENT).text)
+    return Prompt(text=_conversation(_items(body.messages), ABSENT).text)
 
 
-def _pair(score: _Score) -> Prompt:
+def _pair(score: Score) -> Prompt:
     first = score.query or score.queries or score.text_1 or score.data_1
     second = score.documents or score.text_2 or score.data_2
     return Prompt(text=said(first) + b"\0" + said(second) if first or second else b"")
@@ -254,13 +193,20 @@ def _key(model: str | None, prompt: bytes) -> int | None:
     return xxhash.xxh3_64_intdigest(prompt, seed=xxhash.xxh3_64_intdigest((model or "").encode()))
 
 
+def asking_for_ids(body: bytes) -> bytes:
+    """The body with vLLM's `return_token_ids` set; every other value keeps its bytes. Of two equal names the last
+    counts."""
+    end = body.rindex(b"}")
+    return b'%b,"return_token_ids":true%b' % (body[:end], body[end:])
+
+
 def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     """The body with `stream_options.include_usage` set; every other value keeps its bytes."""
     if not has_options and b'"stream_options"' not in body:
         end = body.rindex(b"}")  # of two equal names the last counts: here it is ours, however the other is spelt
         return b'%b,"stream_options":{"include_usage":true}%b' % (body[:end], body[end:])
-    fields = decode(_fields, body)
-    options = decode(_options, bytes(fields.get("stream_options", b"null"))) or {}
+    fields = decode(FIELDS, body)
+    options = decode(OPTIONS, bytes(fields.get("stream_options", b"null"))) or {}
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)

@@ -76,11 +76,13 @@ def _trust(views: Sequence[ReplicaView]) -> Mapping[ReplicaState, int]:
 
 def _order(facts: RequestFacts, views: Sequence[ReplicaView], scores: Sequence[float]) -> list[int]:
     """Indexes of the views, best first. Ties go by the prompt: gateways that know nothing of each other agree."""
+    indexes = range(len(views))
+    if all(view.state is _READY for view in views) and len(set(scores)) == len(scores):
+        return sorted(indexes, key=scores.__getitem__)  # the usual fleet: the figures alone decide
     trust = _trust(views)
     ranks = [
         (0 if view.state is _READY else trust[view.state], score) for view, score in zip(views, scores, strict=True)
     ]
-    indexes = range(len(views))
     if len(set(ranks)) == len(ranks):
         return sorted(indexes, key=ranks.__getitem__)
     key = facts.blocks[0] if facts.blocks else facts.system_key or 0

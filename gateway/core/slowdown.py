@@ -174,6 +174,10 @@ class Slowness:
             pace = self._paces[replica] = Pace(load, learn=self.learn)
         return Stride(pace, now, pace.expected(work_tokens))
 
+    def forget(self, replica: ReplicaId) -> None:
+        """The replica has left, or another engine has its name."""
+        self._paces.pop(replica, None)
+
     def settle(self, replicas: Iterable[ReplicaId], now: float) -> None:
         """Bring the figures of these replicas up to now: what costs time, 20 µs for each."""
         for replica in replicas:

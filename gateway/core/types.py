@@ -111,6 +111,14 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """A replica is no longer wanted since monotonic second `since`; `drained`: it was draining by command before."""
+
+    since: float
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaView:
     """What is known of a replica now.
 
@@ -120,6 +128,7 @@ class ReplicaView:
     `kv`, `slowdown`: `None` while they are not known; it is then priced as a nominal replica with room.
     `engine`: `None` while it has never told. `learned`: the part of `slowdown` that our own streams tell.
     `gpus`: those that its config names. `gpu_lost`: whether one of them is lost, wants a reset, or met a fatal XID.
+    `leaving`: `None` while it is wanted; see `core/membership.py`.
     """
 
     replica: Replica
@@ -134,6 +143,7 @@ class ReplicaView:
     learned: Slowdown | None = None
     gpus: tuple[GpuView, ...] = ()
     gpu_lost: bool | None = None
+    leaving: Leaving | None = None
 
     @property
     def id(self) -> ReplicaId:

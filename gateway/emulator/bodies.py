@@ -59,9 +59,10 @@ class ChatBody(Common, kw_only=True):
 
 
 class CompletionBody(Common, kw_only=True):
-    """`prompt`: text, token ids, or a list of either."""
+    """`prompt`: text, token ids, or a list of either. OpenAI's default limit is 16 tokens; null is as many as fit."""
 
     prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = 16
     logprobs: int | None = None
     echo: bool | None = False
 

@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 
 from gateway.emulator import tokens
-from gateway.emulator.shapes import FINGERPRINT, Json, Shape, data
+from gateway.emulator.shapes import FINGERPRINT, Chunks, Json, data
 
 
-class Chat(Shape):
+class Chat(Chunks):
     """Role event with the first token, one event a token, finish reason on the last of them."""
+
+    kind = "chat.completion.chunk"
+    prefix = "chatcmpl"
 
     def prompt_details(self) -> Json:
         return {"cached_tokens": self.cached_tokens, "created_cache_tokens": 0}
@@ -30,18 +33,18 @@ class Chat(Shape):
         if finish is not None:
             choice |= {"finish_reason": finish, "stop_reason": self.answers[index].stop_reason}
         choice["token_ids"] = self.answers[index].ids[start:stop] if self.ask.token_ids else None
-        return events + data(self._chunk([choice]))
+        return events + data(self.chunk([choice]))
 
     def _role(self, index: int) -> bytes:
         delta = {"role": "assistant", "content": ""}
-        chunk = self._chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+        chunk = self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
         chunk |= {"prompt_token_ids": self.prompt_of(index) if self.ask.token_ids else None, "prompt_text": None}
         events = data(chunk)
         if self.ask.forced is not None and self.ask.forced.tool is not None:
             call = {"id": self._call_id(index), "type": "function", "index": 0}
             function = {"name": self.ask.forced.tool, "arguments": ""}
             named = {"index": index, "delta": {"tool_calls": [call | {"function": function}]}}
-            events += data(self._chunk([named | {"logprobs": None, "finish_reason": None, "token_ids": None}]))
+            events += data(self.chunk([named | {"logprobs": None, "finish_reason": None, "token_ids": None}]))
         return events
 
     def _delta(self, index: int, start: int, stop: int) -> Json:
@@ -50,26 +53,9 @@ class Chat(Shape):
             return {"content": text}
         return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
 
-    def _chunk(self, choices: list[Json]) -> Json:
-        chunk: Json = {
-            "id": f"chatcmpl-{self.ident}",
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.ask.model,
-            "choices": choices,
-        }
-        if choices and self.ask.continuous_usage:
-            chunk["usage"] = self.usage(details=False)
-        return chunk
-
-    def closing(self) -> bytes:
-        if not self.ask.include_usage:
-            return self.done
-        return data(self._chunk([]) | {"usage": self.usage(), "system_fingerprint": FINGERPRINT}) + self.done
-
     def whole(self) -> bytes:
         return msgspec.json.encode(
-            self._chunk([])
+            self.chunk([])
             | {
                 "object": "chat.completion",
                 "choices": [self._choice(index) for index in range(len(self.answers))],

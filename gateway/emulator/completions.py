@@ -5,14 +5,17 @@ from typing import Any
 import msgspec
 
 from gateway.emulator.chat import logprobs
-from gateway.emulator.shapes import FINGERPRINT, Json, Shape, data
+from gateway.emulator.shapes import FINGERPRINT, Chunks, Json, data
 
 
-class Completions(Shape):
+class Completions(Chunks):
     """No role event; token ids in the choice, those of the prompt in the first event."""
 
+    kind = "text_completion"
+    prefix = "cmpl"
+
     def event(self, index: int, start: int, stop: int) -> bytes:
-        return data(self._chunk([self._choice(index, start, stop)]))
+        return data(self.chunk([self._choice(index, start, stop)]))
 
     def _choice(self, index: int, start: int, stop: int) -> Json:
         answer = self.answers[index]
@@ -43,23 +46,6 @@ class Completions(Shape):
             "top_logprobs": [{entry["token"]: entry["logprob"]} for entry in entries],
         }
 
-    def _chunk(self, choices: list[Json]) -> Json:
-        chunk: Json = {
-            "id": f"cmpl-{self.ident}",
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.ask.model,
-            "choices": choices,
-        }
-        if choices and self.ask.continuous_usage:
-            chunk["usage"] = self.usage(details=False)
-        return chunk
-
-    def closing(self) -> bytes:
-        if not self.ask.include_usage:
-            return self.done
-        return data(self._chunk([]) | {"usage": self.usage(), "system_fingerprint": FINGERPRINT}) + self.done
-
     def whole(self) -> bytes:
         choices = [self._choice(index, 0, len(answer.ids)) for index, answer in enumerate(self.answers)]
         fields: Json = {
@@ -69,4 +55,4 @@ class Completions(Shape):
             "usage": self.usage(),
             "kv_transfer_params": None,
         }
-        return msgspec.json.encode(self._chunk([]) | fields)
+        return msgspec.json.encode(self.chunk([]) | fields)

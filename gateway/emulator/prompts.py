@@ -90,13 +90,13 @@ def chat(raw: bytes, served: Served) -> Ask:
     budget = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     constraint = forced(body.tools, body.tool_choice, last_text, body.response_format)
-    return _ask(body, served, (prompt,), budget, 128, logprobs=logprobs, forced=constraint)
+    return _ask(body, served, (prompt,), budget, logprobs=logprobs, forced=constraint)
 
 
 def completion(raw: bytes, served: Served) -> Ask:
     body = read(raw, CompletionBody)
     prompts, is_ids = _prompts(body.prompt)
-    ask = _ask(body, served, prompts, body.max_tokens, 16, logprobs=body.logprobs)
+    ask = _ask(body, served, prompts, body.max_tokens, logprobs=body.logprobs)
     return replace(ask, prompt_is_ids=is_ids, echo=bool(body.echo))
 
 
@@ -105,7 +105,7 @@ def responses(raw: bytes, served: Served) -> Ask:
     messages = [Message("user", body.input)] if isinstance(body.input, str) else [_item(item) for item in body.input]
     if body.instructions:
         messages.insert(0, Message("system", body.instructions))
-    return _ask(body, served, (template(messages),), body.max_output_tokens, 128)
+    return _ask(body, served, (template(messages),), body.max_output_tokens)
 
 
 def anthropic(raw: bytes, served: Served) -> Ask:
@@ -114,7 +114,7 @@ def anthropic(raw: bytes, served: Served) -> Ask:
         raise invalid("Object missing required field `max_tokens`", "max_tokens")
     messages = [Message("system", body.system), *body.messages] if body.system else body.messages
     body.stop = body.stop_sequences
-    return _ask(body, served, (template(messages),), body.max_tokens, 128)
+    return _ask(body, served, (template(messages),), body.max_tokens)
 
 
 ASKS: dict[str, Callable[[bytes, Served], Ask]] = {
@@ -191,7 +191,6 @@ def _ask(
     served: Served,
     prompts: tuple[tuple[int, ...], ...],
     budget: int | None,
-    default: int,
     *,
     logprobs: int | None = None,
     forced: Forced | None = None,
@@ -203,7 +202,7 @@ def _ask(
     options = body.stream_options
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     limits = Limits(
-        max_tokens=min(budget or default, served.max_model_len - longest),
+        max_tokens=min(budget or served.max_model_len, served.max_model_len - longest),
         min_tokens=body.min_tokens or 0,
         stops=tuple(stop for stop in stops if stop),
         include_stop=bool(body.include_stop_str_in_output),

@@ -83,6 +83,32 @@ class Shape:
         return {"cached_tokens": self.cached_tokens}
 
 
+class Chunks(Shape):
+    """What the streams of chat and completions share: every event is a chunk of one object."""
+
+    kind: ClassVar[str]
+    """The chunks' `object`."""
+    prefix: ClassVar[str]
+    """Of the answer's id."""
+
+    def chunk(self, choices: list[Json]) -> Json:
+        chunk: Json = {
+            "id": f"{self.prefix}-{self.ident}",
+            "object": self.kind,
+            "created": self.created,
+            "model": self.ask.model,
+            "choices": choices,
+        }
+        if choices and self.ask.continuous_usage:
+            chunk["usage"] = self.usage(details=False)
+        return chunk
+
+    def closing(self) -> bytes:
+        if not self.ask.include_usage:
+            return self.done
+        return data(self.chunk([]) | {"usage": self.usage(), "system_fingerprint": FINGERPRINT}) + self.done
+
+
 def data(event: Json) -> bytes:
     """One unnamed event."""
     return b"data: " + _encode(event) + b"\n\n"

@@ -54,6 +54,16 @@ class Ledger:
             series = self._series[key] = Series(self._metrics, *key)
         return series
 
+    def replicas(self) -> set[str]:
+        """The replicas that have series."""
+        return {replica for _, replica, _, _ in self._series if replica}
+
+    def forget(self, replica: str) -> None:
+        """Drop the series of a replica that has left."""
+        for key in [key for key in self._series if key[1] == replica]:
+            del self._series[key]
+        self._metrics.drop(replica)
+
     def stage(self, stage: str, seconds: float) -> None:
         self._stages[stage].observe(seconds)
 
@@ -72,6 +82,14 @@ class Ledger:
 
     def retried(self, reason: str) -> None:
         self._metrics.retries.labels(reason).inc()
+
+    def resumed(self, outcome: str) -> None:
+        """A stream broke off: it was `resumed` elsewhere, that `failed`, or it was `impossible`."""
+        self._metrics.resumes.labels(outcome).inc()
+
+    def hedged(self, outcome: str) -> None:
+        """A second replica was asked: it `won`, or it `lost`."""
+        self._metrics.hedges.labels(outcome).inc()
 
     def settle(self, record: RequestRecord) -> None:
         """Count a request that is over."""

@@ -5,9 +5,12 @@ Everything runs on one event loop, so that a count needs no lock; it then takes 
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+_Child = TypeVar("_Child")
 
 
 class Count:
@@ -39,6 +42,10 @@ class LoopCounter(Collector):
         if child is None:
             child = self._children[values] = Count()
         return child
+
+    def drop(self, label: str, value: str) -> None:
+        """Forget the series whose label has this value."""
+        _drop(self._children, self._label_names.index(label), value)
 
     def describe(self) -> Iterable[Metric]:
         return [CounterMetricFamily(self._name, self._text, labels=self._label_names)]
@@ -82,6 +89,10 @@ class LoopHistogram(Collector):
             child = self._children[values] = Observations(self._bounds)
         return child
 
+    def drop(self, label: str, value: str) -> None:
+        """Forget the series whose label has this value."""
+        _drop(self._children, self._label_names.index(label), value)
+
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._text, labels=self._label_names)]
 
@@ -95,3 +106,8 @@ class LoopHistogram(Collector):
                 buckets.append((bound, float(total)))
             family.add_metric(values, buckets, child.sum)
         return [family]
+
+
+def _drop(children: dict[tuple[str, ...], _Child], place: int, value: str) -> None:
+    for values in [values for values in children if values[place] == value]:
+        del children[values]

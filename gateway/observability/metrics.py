@@ -1,5 +1,6 @@
 """Every Prometheus series of the gateway, by the names of docs/metrics.md; children are kept, `labels()` is slow."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 
@@ -74,11 +75,19 @@ class Metrics:
             "Prefill given away by not choosing the replica with the longest match.",
         ).labels()
         self.retries = counter("gateway_retries_total", "Attempts given up for the next replica.", "reason")
+        self.resumes = counter("gateway_resumes_total", "Streams that broke off, and what became of them.", "outcome")
+        self.hedges = counter("gateway_hedges_total", "Second replicas asked, and what came of it.", "outcome")
         self.warmups = counter("gateway_warmups_total", "Warm-ups of replicas that came back.", "outcome")
         self.disconnects = counter("gateway_client_disconnects_total", "Clients that left first.", "phase")
         self.unread = counter("gateway_telemetry_failures_total", "Readings that failed or were not right.", "source")
         registry.register(_Gauges(board, books, index))
         registry.register(Vitals(board, now))
+
+    def drop(self, replica: str) -> None:
+        """Forget the series of a replica that has left; those of the gauges end with its place on the board."""
+        self.requests.drop("replica", replica)
+        for histogram in (self.ttft, self.itl, self.tpot):
+            histogram.drop("replica", replica)
 
     def _counter(self, name: str, text: str, *labels: str) -> LoopCounter:
         series = LoopCounter(name, text, labels)
@@ -111,9 +120,20 @@ class _Gauges(Collector):
         blocks = GaugeMetricFamily(
             "gateway_prefix_index_blocks", "Prompt blocks that a replica is believed to hold.", labels=["replica"]
         )
+        tasks = GaugeMetricFamily("gateway_event_loop_tasks", "Tasks of the gateway's event loop.")
+        if (running := _tasks()) is not None:
+            tasks.add_metric([], running)
         for view in self._board.current.replicas:
             blocks.add_metric([view.id], self._index.blocks(view.id))
             in_flight.add_metric([view.id], self._books[view.id].in_flight)
             for state in ReplicaState:
                 states.add_metric([view.id, state.value], float(view.state is state))
-        return (in_flight, states, blocks)
+        return (in_flight, states, blocks, tasks)
+
+
+def _tasks() -> int | None:
+    """Those that have not ended; `None` outside of a loop."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return None

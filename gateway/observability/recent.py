@@ -59,6 +59,14 @@ class Recent:
             account.failures += failed
             account.ends.append(end)
 
+    def replicas(self) -> set[str]:
+        """The replicas that have an account."""
+        return {name for name in self._accounts if name is not None}
+
+    def forget(self, replica: str) -> None:
+        """Drop what is known of a replica that has left."""
+        self._accounts.pop(replica, None)
+
     def figures(self, replica: str | None = None) -> Figures:
         """The figures of a replica, of the whole gateway for `None`."""
         account = self._accounts.get(replica, Account())

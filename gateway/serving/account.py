@@ -4,6 +4,7 @@ from gateway.core.events import Usage
 from gateway.core.request import RequestFacts
 from gateway.core.timeline import Timeline
 from gateway.observability.records import RequestRecord
+from gateway.serving.attempt import Attempt
 from gateway.serving.reply import Reply
 from gateway.serving.route import Route
 
@@ -14,6 +15,7 @@ def account(
     timeline: Timeline,
     facts: RequestFacts | None,
     route: Route | None,
+    attempt: Attempt | None,
     reply: Reply,
     *,
     time: float,
@@ -23,8 +25,11 @@ def account(
     error: str | None,
     disconnected: str | None,
 ) -> RequestRecord:
-    """The record of a request; without `facts` it could not be read, without `route` nobody was asked."""
-    usage = reply.usage() or _UNKNOWN
+    """The record of a request; without `facts` it could not be read, without `route` nobody was asked.
+
+    `attempt`: the one that answered, or the last one.
+    """
+    usage = _usage(attempt)
     tried = route.tried if route is not None else ()
     return RequestRecord(
         time=time,
@@ -33,10 +38,11 @@ def account(
         class_=class_,
         # A name that no replica serves never becomes a label.
         model=facts.model if facts is not None and tried else None,
-        replica=tried[-1].id if tried else None,
+        replica=attempt.replica.id if attempt is not None else None,
         replicas=tuple([replica.id for replica in tried]),
-        reason=route.reason if route is not None else None,
+        reason=attempt.reason if attempt is not None else None,
         attempts=len(tried),
+        resumed=route.resumed if route is not None else 0,
         status=status,
         error=error,
         stream=facts is not None and facts.stream,
@@ -50,3 +56,8 @@ def account(
         bytes=reply.bytes,
         disconnected=disconnected,
     )
+
+
+def _usage(attempt: Attempt | None) -> Usage:
+    answer = attempt.answer if attempt is not None else None
+    return (answer.usage() if answer is not None else None) or _UNKNOWN

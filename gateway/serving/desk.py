@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.core.affinity import Match, PrefixIndex
 from gateway.core.books import Books
+from gateway.core.budget import Budget
 from gateway.core.endpoints import Endpoint
 from gateway.core.explain import Explanation, explain
 from gateway.core.fleet import Board
+from gateway.core.hedging import Hedging
 from gateway.core.hot import HotPrompts
 from gateway.core.policies import Policy
 from gateway.core.request import RequestFacts, parse
 from gateway.core.slowdown import Slowness
 from gateway.core.tokens import TokenRatios
 from gateway.observability.ledger import Ledger
+from gateway.serving.lookout import Stream
 from gateway.serving.upstream import Pool
 
 
@@ -28,6 +31,8 @@ class Limits:
     request_read_timeout_s: float = 30.0
     max_attempts: int = 3
     max_body_bytes: int = 64 * 1024 * 1024
+    resume: str = "exact"
+    """How a stream goes on whose replica died: `exact`, `text` or `off`."""
     classes: frozenset[str] = frozenset(("interactive", "standard", "batch"))
 
 
@@ -47,6 +52,11 @@ class Desk:
     ratios: TokenRatios = field(default_factory=TokenRatios)
     hot: HotPrompts = field(default_factory=HotPrompts)
     slowness: Slowness = field(default_factory=Slowness)
+    retries: Budget = field(default_factory=Budget.of_retries)
+    hedges: Budget = field(default_factory=Budget.of_hedges)
+    hedging: Hedging = field(default_factory=Hedging)
+    streams: set[Stream] = field(default_factory=set)
+    """Every request that is at a replica: the lookout's."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Public name of a model -> name that replicas serve."""
 

@@ -1,88 +1,93 @@
-"""One request's life, top to bottom: parse, decide, send, relay, settle. Failover is "the next of the ranking"."""
+"""One request's life, top to bottom: parse, decide, ask, answer, settle. Failover is "the next of the ranking"."""
 
 import asyncio
-import logging
+from collections.abc import Callable
 from math import inf
 
 from gateway.core.affinity import Match
-from gateway.core.books import Entry
+from gateway.core.carry import Carry
+from gateway.core.continuation import closing, counted
 from gateway.core.endpoints import Endpoint
 from gateway.core.request import RequestFacts
 from gateway.core.routing import Decision, decide
-from gateway.core.slowdown import Stride
 from gateway.core.timeline import Timeline
-from gateway.core.types import Replica
-from gateway.errors import Draining, GatewayError, ReplicaFailed, ReplicaTimeout
-from gateway.observability.ledger import Series
+from gateway.errors import DeadlineExceeded, Draining, GatewayError, ReplicaTimeout
 from gateway.serving.account import account
+from gateway.serving.answer import Answer
+from gateway.serving.attempt import Attempt
 from gateway.serving.desk import Desk
 from gateway.serving.http import RequestHead
 from gateway.serving.reply import Client, Reply
-from gateway.serving.route import Route
-from gateway.serving.upstream import UpstreamConnection
-from gateway.serving.witness import BUSY, Witness, dial_reason
-
-logger = logging.getLogger(__name__)
-
-WHOLE_ANSWER_TIMEOUT_S = 600.0
-"""How long an answer that is not streamed may take: its first byte is its last token (the OpenAI SDKs' own default)."""
+from gateway.serving.route import Route, answer_lines
+from gateway.serving.seam import Seam
+from gateway.serving.witness import Witness
 
 CLIENT_LEFT = 499
+
+HEDGED_CLASS = "interactive"
+"""Where a late first token is felt; others can wait, and their prompts are longer."""
 
 
 class Exchange:
     """Owns a request from its last body byte to `_settle`, which counts exactly once, whatever comes first."""
 
     __slots__ = (
-        "_class",
-        "_client",
-        "_desk",
+        "_carry",
         "_endpoint",
-        "_entry",
-        "_facts",
-        "_head",
-        "_reply",
+        "_last",
+        "_read",
         "_route",
+        "_running",
         "_score",
-        "_series",
         "_settled",
-        "_stride",
-        "_timeline",
-        "_upstream",
-        "_witness",
+        "_timers",
+        "_until",
+        "class_",
+        "client",
+        "desk",
+        "facts",
+        "head",
+        "reply",
+        "timeline",
+        "witness",
     )
 
+    facts: RequestFacts
+    timeline: Timeline
+
     def __init__(self, desk: Desk, client: Client, endpoint: Endpoint, head: RequestHead, request_id: str) -> None:
-        self._desk = desk
-        self._client = client
+        self.desk = desk
+        self.client = client
+        self.head = head
+        self.class_ = head.class_ if head.class_ in desk.limits.classes else "standard"
+        self.reply = Reply(client, head, request_id)
+        self.witness = Witness(desk.board, desk.hot, desk.clock)
+        self._until: float | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._endpoint = endpoint
-        self._head = head
-        self._class = head.class_ if head.class_ in desk.limits.classes else "standard"
-        self._reply = Reply(client, head, request_id)
-        self._facts: RequestFacts | None = None
+        self._read = False
         self._route: Route | None = None
-        self._entry: Entry | None = None
-        self._stride: Stride | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._series: Series | None = None
+        self._running: list[Attempt] = []
+        self._last: Attempt | None = None
+        self._carry: Carry | None = None
         self._score = b""
         self._settled = False
-        self._witness = Witness(desk.board, desk.hot, desk.clock)
 
     # parse, decide
 
     def begin(self, body: bytes, started_at: float) -> None:
         """The request has been read. Nothing here waits: what the board and the books say is acted upon at once."""
-        desk = self._desk
-        read_at = desk.clock.monotonic()
-        self._timeline = Timeline(started_at, read_at)
+        desk = self.desk
+        self.timeline = Timeline(started_at, read_at := desk.clock.monotonic())
         try:
             if desk.draining:
                 raise Draining("the gateway is shutting down", retry_after_s=1)
-            self._facts = facts = desk.parse(self._endpoint, self._head.content_type, body, self._head.session)
+            self.facts = facts = desk.parse(self._endpoint, self.head.content_type, body, self.head.session)
+            self._read = True
+            self._heed_deadline(started_at, read_at)
             match = desk.index.match(facts.blocks)
             decision = decide(facts, desk.board.current, desk.books, match, desk.policy)
-            if self._head.explains:
+            if self.head.explains:
                 self._score = desk.explain(facts, match).header()
         except GatewayError as error:
             self._refuse(error)
@@ -90,285 +95,236 @@ class Exchange:
         self._route = Route(decision, desk.limits.max_attempts)
         desk.policy.record(facts, decision.ranked[0].id)
         self._tell(facts, decision, match)
-        self._timeline.dispatched_at = now = desk.clock.monotonic()
+        self.timeline.dispatched_at = now = desk.clock.monotonic()
         desk.ledger.stage("read", read_at - started_at)
         desk.ledger.stage("route", now - read_at)
-        self._try_next(match)
+        self._ask(decision.reason, match)
+        self._count_in(now)
+
+    def _count_in(self, now: float) -> None:
+        """The budgets hear of a request, and a hedge is planned where there is to be one."""
+        desk, facts = self.desk, self.facts
+        desk.retries.came(now)
+        if desk.hedging.on:
+            desk.hedges.came(now)
+            wait_s = desk.hedging.delay_s(facts.model)
+            if wait_s is not None and facts.stream and self.class_ == HEDGED_CLASS:
+                self._after(wait_s, self._hedge)
+
+    def _heed_deadline(self, started_at: float, now: float) -> None:
+        if self.head.deadline_s is not None:
+            self._until = started_at + self.head.deadline_s
+            if self._until <= now:
+                raise DeadlineExceeded("the deadline has passed before the request was read")
+            self._after(self._until - now, self._overdue)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
 
     def _tell(self, facts: RequestFacts, decision: Decision, match: Match) -> None:
-        ledger = self._desk.ledger
-        ledger.decided(self._desk.policy.name, decision.reason)
+        ledger = self.desk.ledger
+        ledger.decided(self.desk.policy.name, decision.reason)
         if facts.blocks:
             work = facts.uncached_tokens(match.depth(decision.ranked[0].id))
             ledger.prefix(facts.prompt_tokens, work, facts.uncached_tokens(decision.best_depth))
 
-    # send
+    # ask
 
-    def _try_next(self, match: Match) -> None:
+    def _ask(self, reason: str, match: Match, seam: Seam | None = None) -> None:
+        """The next replica of the ranking."""
         assert self._route is not None
-        assert self._facts is not None
         replica = self._route.next()
-        desk, facts = self._desk, self._facts
-        work = facts.uncached_tokens(match.depth(replica.id))
-        self._stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
-        self._entry = desk.books.open(replica.id, work, facts.prompt_tokens)
-        desk.index.record(replica.id, facts.blocks)
-        connection = desk.pool.take(replica)
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._start_dial(replica)
+        self._last = attempt = Attempt(self, replica, reason, match.depth(replica.id), seam)
+        self._running.append(attempt)
+        self.desk.index.record(replica.id, self.facts.blocks)
+        self.waits()
+        attempt.start()
 
-    def _start_dial(self, replica: Replica) -> None:
-        self._client.deadline = inf  # the dial has its own time-out
-        self._desk.pool.spawn(self._connect(replica))
+    @property
+    def may_retry(self) -> bool:
+        """Whether another replica may be asked, or is."""
+        if len(self._running) > 1:
+            return True
+        return self._route is not None and self._route.more and self.desk.retries.allows(self.desk.clock.monotonic())
 
-    async def _connect(self, replica: Replica) -> None:
-        desk = self._desk
-        dialled_at = desk.clock.monotonic()
-        try:
-            async with asyncio.timeout(desk.limits.connect_timeout_s):
-                connection = await desk.pool.dial(replica)
-        except TimeoutError:
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} did not accept a connection in time"), "connect")
-            return
-        except OSError as error:
-            reason = dial_reason(error)
-            if reason == "refused":
-                desk.index.forget(replica.id)  # nobody listens: the process has ended, and its cache with it
-            why = error.strerror or str(error)
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {why}"), reason)
-            return
-        except Exception as error:  # nothing else would tell the client, and no deadline runs meanwhile
-            logger.exception("dialling %s failed in a way that was not foreseen", replica.id)
-            self._attempt_failed(ReplicaFailed(f"replica {replica.id} cannot be reached: {error}"), "connect")
-            return
-        desk.ledger.stage("connect", desk.clock.monotonic() - dialled_at)
-        if self._settled:  # the client has left meanwhile: the connection is good for another
-            desk.pool.put(connection)
-        else:
-            self._send(connection)
+    @property
+    def deadline_line(self) -> bytes:
+        """The header that tells a replica how long the client still waits; none if it did not say."""
+        if self._until is None:
+            return b""
+        return b"x-gateway-deadline-ms: %d\r\n" % max(1, 1000 * (self._until - self.desk.clock.monotonic()))
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        assert self._facts is not None
-        limits = self._desk.limits
-        self._upstream = connection
-        wait_s = limits.first_token_timeout_s if self._facts.stream else WHOLE_ANSWER_TIMEOUT_S
-        self._client.deadline = self._desk.clock.monotonic() + wait_s
-        body = self._facts.body
-        head = b"POST %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-            self._head.url,
-            self._desk.pool.lines(connection.replica),
-            b"".join(self._head.lines),
-            self._reply.request_id.encode(),
-            len(body),
-        )
-        connection.send(self, head, body)
-
-    # relay
-
-    def received(self, upstream: UpstreamConnection) -> None:
-        """One read of the replica's answer becomes one write to the client."""
-        reply = self._reply
-        if reply.begun and not upstream.complete:
-            data = reply.look(upstream.take())
-            if reply.failed is None:
-                reply.pass_on(data)
-                self._mark(self._desk.clock.monotonic())
-            else:
-                self._fail(upstream, data, reply.failed)
-        elif reply.prepared or self._take_head(upstream):
-            self._turn(upstream)
-
-    def _turn(self, upstream: UpstreamConnection) -> None:
-        """The first bytes of an answer have come, or the last, or both."""
-        desk, reply = self._desk, self._reply
-        arrived_at = desk.clock.monotonic()
-        first, complete = not reply.begun, upstream.complete
-        data = reply.look(upstream.take(), complete=complete)
-        if reply.failed is not None:
-            self._fail(upstream, data, reply.failed)
-            return
-        if first and not data and not complete:
-            return  # the head waits for the body's first byte: until then another replica can still answer
-        if first:
-            reply.begin(self._gateway_lines)
-        reply.pass_on(data, ended=complete)
+    def _hedge(self) -> None:
+        """The first token is late: a second replica is asked, and whichever is the first answers."""
+        desk, route = self.desk, self._route
+        assert route is not None
         now = desk.clock.monotonic()
-        if first:
-            desk.ledger.stage("relay", now - arrived_at)
-        self._mark(now)
-        if complete:
-            self._complete(upstream)
+        if len(self._running) == 1 and not self.reply.begun and route.more and desk.hedges.allows(now):
+            desk.hedges.spend(now)
+            self._ask("hedge", desk.index.match(self.facts.blocks))
 
-    def _fail(self, upstream: UpstreamConnection, data: bytes, why: str) -> None:
-        """The answer says of itself that it has failed; `data` is what the client may see of it."""
-        reply = self._reply
-        if not reply.begun:
-            if not reply.refused and (self._may_retry or not data):
-                self._give_up(upstream, why, "stream")
-                return
-            reply.begin(self._gateway_lines)
-        reply.pass_on(data)
-        self._mark(self._desk.clock.monotonic())
-        upstream.abort()
-        self._break_off(ReplicaFailed(why))
+    def waits(self) -> None:
+        """The `deadline` of an attempt has changed."""
+        self.client.deadline = min([attempt.deadline for attempt in self._running], default=inf)
 
-    def _take_head(self, upstream: UpstreamConnection) -> bool:
-        """The head of an answer; `False` when it says that another replica should be asked instead."""
-        assert upstream.head is not None
-        assert self._facts is not None
-        self.stirred()
-        if (status := upstream.head.status) >= 500 and self._may_retry:
-            self._give_up(upstream, f"answered {status}", "busy" if status == BUSY else "status")
-            return False
-        self._reply.prepare(self._facts, upstream.head)
-        self._witness.answers(upstream.replica.id, status, self._facts)
-        self._series = self._desk.ledger.series(self._facts.model, upstream.replica.id, self._class, "default")
-        return True
+    # answer
 
-    def _mark(self, now: float) -> None:
-        """Bytes were handed to the socket at `now`."""
-        relay = self._reply.relay
-        limits = self._desk.limits
-        if relay is None or relay.output:
-            assert self._entry is not None
-            assert self._series is not None
-            gap = self._timeline.output(now) if relay is not None else None
-            assert self._stride is not None
-            if gap is None:
-                self._entry.first_token()
-                self._witness.output(now)
-                if relay is not None:
-                    self._stride.first_token(now)
-            else:
-                self._series.itl.observe(gap)
-                if now >= self._stride.pace.next_at:
-                    self._stride.pace.gap(gap, now)
-            self._client.deadline = now + limits.idle_timeout_s
-        elif self._timeline.first_output_at is not None:
-            self._client.deadline = now + limits.idle_timeout_s
+    def chosen(self, attempt: Attempt) -> None:
+        """The first bytes for the client are here: this attempt answers."""
+        desk = self.desk
+        for other in self._running:
+            if other is not attempt:
+                other.drop()
+                desk.ledger.hedged("won" if attempt.reason == "hedge" else "lost")
+        self._running = [attempt]
+        self._last = attempt
+        assert attempt.answer is not None
+        if not self.reply.begun:
+            self.reply.begin(attempt.answer, self._gateway_lines)
+            assert self.timeline.dispatched_at is not None
+            desk.hedging.observed(self.facts.model, desk.clock.monotonic() - self.timeline.dispatched_at)
 
     def pause(self) -> None:
         """The client reads more slowly than the replica writes: let the replica feel it."""
-        if self._upstream is not None:
-            self._upstream.pause()
-            self._extend()
+        for attempt in self._running:
+            attempt.pause()
 
     def resume(self) -> None:
         """The client reads again."""
-        if self._upstream is not None:
-            self._upstream.resume()
-            self._extend()
-
-    def stirred(self) -> None:
-        """The replica has begun to answer. A stream may wait for its first token now; all else comes at once."""
-        assert self._facts is not None
-        if not self._facts.stream:
-            self._extend()
-
-    def _extend(self) -> None:
-        self._client.deadline = self._desk.clock.monotonic() + self._desk.limits.idle_timeout_s
-
-    # fail over, or end
-
-    def broken(self, upstream: UpstreamConnection, why: str) -> None:
-        """The replica's connection ended before its answer did."""
-        self._upstream = None
-        if upstream.reused and not upstream.got_bytes:
-            # The replica closed an idle connection just as we wrote: nothing was answered, so nothing is lost. The new
-            # connection is not a reused one, so that this happens once for each replica.
-            self._start_dial(upstream.replica)
-        else:
-            self._attempt_failed(ReplicaFailed(f"replica {upstream.replica.id} {why}"), "broken")
-
-    def expired(self) -> None:
-        """The deadline has passed."""
-        self._drop_upstream()
-        if self._client.paused:
-            self._settle(CLIENT_LEFT, "the client did not read for too long", disconnected="streaming")
-            self._client.cut()
-            return
-        where = "between two chunks" if self._reply.begun else "for the first byte of its answer"
-        self._attempt_failed(ReplicaTimeout(f"replica {self._tried.id} took too long {where}"), "timeout")
-
-    def _give_up(self, upstream: UpstreamConnection, why: str, reason: str) -> None:
-        self._upstream = None
-        upstream.abort()
-        self._attempt_failed(ReplicaFailed(f"replica {upstream.replica.id}: {why}"), reason)
-
-    def _attempt_failed(self, error: GatewayError, reason: str) -> None:
-        if self._settled:
-            return
-        assert self._entry is not None
-        self._entry.close()
-        assert self._route is not None
-        self._witness.failed(self._tried.id, reason)
-        self._route.narrow(self._desk.board.current)
-        if self._reply.begun:
-            self._break_off(error)
-        elif self._may_retry:
-            self._reply.forget()
-            self._desk.ledger.retried(reason)
-            assert self._facts is not None
-            self._try_next(self._desk.index.match(self._facts.blocks))
-        else:
-            self._refuse(error)
-
-    @property
-    def _may_retry(self) -> bool:
-        return self._route is not None and self._route.more
-
-    @property
-    def _tried(self) -> Replica:
-        assert self._route is not None
-        return self._route.current
+        for attempt in self._running:
+            attempt.resume()
 
     @property
     def _gateway_lines(self) -> bytes:
-        return self._route.lines + self._score if self._route is not None else b""
+        last, route = self._last, self._route
+        if last is None or route is None:
+            return b""
+        return answer_lines(last.replica, last.reason, route.attempts) + self._score
 
-    def _complete(self, upstream: UpstreamConnection) -> None:
-        self._upstream = None
-        assert upstream.head is not None
-        status = upstream.head.status
-        upstream.release()
+    # fail over, or end
+
+    def failed(self, attempt: Attempt, error: GatewayError, reason: str) -> None:
+        """An attempt is over; `reason` is one of `gateway_retries_total`."""
+        desk, route = self.desk, self._route
+        assert route is not None
+        self._running.remove(attempt)
+        self.witness.failed(attempt.replica.id, reason)
+        route.narrow(desk.board.current)
+        if self._running:
+            self.waits()
+        elif self.reply.begun:
+            self._go_on(attempt, error)
+        elif self.may_retry:
+            desk.ledger.retried(reason)
+            desk.retries.spend(desk.clock.monotonic())
+            self._ask("failover", desk.index.match(self.facts.blocks))
+        else:
+            if route.more:
+                desk.ledger.retried("denied")
+            self._refuse(error)
+
+    def _go_on(self, attempt: Attempt, error: GatewayError) -> None:
+        """The answer has begun: another replica goes on with it, if there is one that can."""
+        answer = attempt.answer
+        if answer is not None and answer.carry is not None:
+            self._carry = answer.carry
+        carry, desk = self._carry, self.desk
+        ended = answer is not None and answer.ended
+        if carry is not None and answer is not None and ended and (carry.exact or self.facts.hides_usage):
+            self._close_up(carry, answer)
+        elif carry is not None and not ended and self._finds_another(attempt):
+            desk.ledger.retried("resume")
+            self._ask("resume", desk.index.match(self.facts.blocks), Seam(self.head.url, self.facts, carry))
+        else:
+            if self.reply.streams:
+                desk.ledger.resumed("impossible" if carry is None else "failed")
+            self._break_off(error, attempt)
+
+    def _finds_another(self, attempt: Attempt) -> bool:
+        """Whether there is a replica to go on: of a new ranking if the last one asked gave output, else the next."""
+        route = self._route
+        assert route is not None
+        if attempt.producing or attempt.reason != "resume":
+            desk = self.desk
+            match = desk.index.match(self.facts.blocks)
+            try:
+                decision = decide(self.facts, desk.board.current, desk.books, match, desk.policy)
+            except GatewayError:
+                return False
+            others = tuple([replica for replica in decision.ranked if replica.id != attempt.replica.id])
+            route.again(decision._replace(ranked=others))
+        return route.more
+
+    def _close_up(self, carry: Carry, answer: Answer) -> None:
+        """All was told but the end."""
+        assert answer.relay is not None
+        answer.relay.usage = counted(carry) if carry.exact else None
+        self.reply.pass_on(closing(carry, usage=not self.facts.hides_usage), ended=True)
+        self._settle(answer.head.status)
+        self.reply.finish()
+
+    def went_on(self, tokens: int) -> None:
+        """The first output of an attempt that goes on with an answer; so many tokens of it were carried over."""
+        self.desk.ledger.resumed("resumed")
+        assert self._route is not None
+        self._route.resumed = tokens
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        if self.client.paused:
+            self._settle(CLIENT_LEFT, "the client did not read for too long", disconnected="streaming")
+            self.client.cut()
+            return
+        now, begun = self.desk.clock.monotonic(), self.reply.begun
+        for attempt in [attempt for attempt in self._running if begun or attempt.deadline <= now]:
+            where = "between two chunks" if begun else "for the first byte of its answer"
+            attempt.lose(ReplicaTimeout(f"replica {attempt.replica.id} took too long {where}"), "timeout")
+
+    def answered(self, attempt: Attempt, status: int) -> None:
+        """The answer is complete, and handed to the client."""
         self._settle(status)
-        self._reply.finish()
+        self.reply.finish()
 
     def _refuse(self, error: GatewayError) -> None:
-        self._reply.refuse(error, self._gateway_lines)
+        self.reply.refuse(error, self._gateway_lines)
         self._settle(error.status, error.message)
-        self._reply.finish()
+        self.reply.finish()
 
-    def _break_off(self, error: GatewayError) -> None:
-        self._upstream = None
-        self._reply.break_off(self._endpoint, error)
-        self._settle(error.status, error.message)
-        self._reply.finish()
+    def _break_off(self, error: GatewayError, attempt: Attempt | None = None) -> None:
+        answer = attempt.answer if attempt is not None else None
+        self.reply.break_off(self._endpoint, error, answer.last_words if answer is not None else b"")
+        self._settle((answer and answer.refusal) or error.status, error.message)
+        self.reply.finish()
 
     def client_gone(self) -> None:
         """The client has left: the replica's request is aborted at once."""
-        self._drop_upstream()
-        reply = self._reply
-        output = self._timeline.first_output_at is not None or (reply.begun and reply.relay is None)
+        output = self.timeline.first_output_at is not None or (self.reply.begun and not self.reply.streams)
         self._settle(CLIENT_LEFT, disconnected="streaming" if output else "before_first_token")
 
     def drain(self) -> None:
         """The time for draining is over: what is still running ends with an error."""
-        self._drop_upstream()
-        error = Draining("the gateway is shutting down", retry_after_s=1)
         if self._settled:
             return
-        if self._reply.begun:
+        self._end(Draining("the gateway is shutting down", retry_after_s=1))
+
+    def _overdue(self) -> None:
+        """The client's own deadline has passed."""
+        if not self._settled:
+            self._end(DeadlineExceeded("the deadline of x-gateway-deadline-ms has passed"))
+
+    def _end(self, error: GatewayError) -> None:
+        self._drop_all()
+        if self.reply.begun:
             self._break_off(error)
         else:
             self._refuse(error)
 
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+    def _drop_all(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for attempt in self._running:
+            attempt.drop()
+        self._running.clear()
 
     # settle
 
@@ -377,23 +333,23 @@ class Exchange:
         if self._settled:
             return
         self._settled = True
-        self._client.deadline = inf
-        if self._entry is not None:
-            self._entry.close()
-        desk = self._desk
-        self._timeline.ended_at = desk.clock.monotonic()
+        self._drop_all()
+        self.client.deadline = inf
+        desk, facts = self.desk, self.facts if self._read else None
+        self.timeline.ended_at = desk.clock.monotonic()
         record = account(
-            self._timeline,
-            self._facts,
+            self.timeline,
+            facts,
             self._route,
-            self._reply,
+            self._last,
+            self.reply,
             time=desk.clock.wall(),
             path=self._endpoint.path,
-            class_=self._class,
+            class_=self.class_,
             status=status,
             error=error,
             disconnected=disconnected,
         )
-        if self._facts is not None and record.prompt_tokens:
-            desk.ratios.learn(self._facts.model, self._facts.prompt_bytes, record.prompt_tokens)
+        if facts is not None and record.prompt_tokens:
+            desk.ratios.learn(facts.model, facts.prompt_bytes, record.prompt_tokens)
         desk.ledger.settle(record)

@@ -174,7 +174,7 @@ class Front(asyncio.Protocol):
             return
         endpoint = RELAYED.get(head.path) if head.method == b"POST" else None
         if endpoint is None:
-            self._hand_to_other(data)
+            self._hand_to_other(head, data)
         else:
             self._read_body(endpoint, head, data[end + 4 :])
 
@@ -252,7 +252,7 @@ class Front(asyncio.Protocol):
         """Answer a request that cannot be read to its end, then close; nothing of it has reached a replica."""
         request_id = (head and head.request_id) or self._make_id()
         response = error_response(error, request_id, close=True)
-        self.transport.write(response)
+        self.write(response)
         now = self._now()
         self._desk.ledger.settle(
             RequestRecord(
@@ -276,13 +276,14 @@ class Front(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _hand_to_other(self, data: bytes) -> None:
+    def _hand_to_other(self, head: RequestHead, data: bytes) -> None:
         """Not a path that is relayed: uvicorn's protocol takes the connection over, and closes it when it is done."""
         self._forget()
         other = self._make_other()
         other.connection_made(self.transport)
         self.transport.set_protocol(other)
-        other.data_received(data)
+        # In origin form: uvicorn finds no path in an absolute target that ends with its host.
+        other.data_received(data if head.url is head.target else data.replace(head.target, head.url, 1))
 
     def _forget(self) -> None:
         self._connections.discard(self)

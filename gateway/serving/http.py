@@ -9,6 +9,7 @@ from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, GatewayE
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_HEAD_BYTES = 64 * 1024
+MAX_DEADLINE_MS = 86_400_000
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -21,8 +22,8 @@ _NEVER_FORWARDED = frozenset(
         b"authorization", b"x-api-key", b"api-key", b"cookie", b"proxy-authorization",
         # a compressed answer could not be looked into
         b"accept-encoding",
-        # the gateway writes its own
-        b"x-request-id",
+        # the gateway writes its own, and answers for other origins itself
+        b"x-request-id", b"origin",
     )
 )  # fmt: skip
 _READ = _NEVER_FORWARDED | {b"content-type", b"x-session-id"}
@@ -39,19 +40,25 @@ class RequestHead:
         "content_length",
         "content_type",
         "continues",
+        "deadline_s",
         "explains",
         "http10",
         "keep_alive",
         "lines",
         "method",
+        "origin",
         "request_id",
         "session",
+        "target",
         "url",
     )
 
     def __init__(self) -> None:
         self.method = b""
+        self.target = b""
+        """As the request line has it."""
         self.url = b""
+        """Its path and query: what a replica is asked for."""
         self.http10 = False
         self.keep_alive = True
         self.lines: list[bytes] = []
@@ -60,19 +67,22 @@ class RequestHead:
         self.chunked = False
         self.continues = False
         self.content_type = b""
+        self.origin = b""
         self.request_id: str | None = None
         self.class_: str | None = None
         self.session: str | None = None
         self.explains = False
+        self.deadline_s: float | None = None
+        """Seconds after its first byte at which the client does not want an answer any more."""
 
     @property
     def path(self) -> bytes:
-        """The target's path, without its query."""
+        """The URL's path, without its query."""
         path, _, _ = self.url.partition(b"?")
         return path
 
     def on_url(self, url: bytes) -> None:
-        self.url += url
+        self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
@@ -83,6 +93,8 @@ class RequestHead:
         elif key.startswith(b"x-gateway-"):
             if key == b"x-gateway-class":
                 self.class_ = value.lower().decode("latin-1")
+            elif key == b"x-gateway-deadline-ms":
+                self.deadline_s = _deadline_s(value)
             elif key == b"x-gateway-explain":
                 self.explains = value.strip() == b"1"
             return
@@ -105,11 +117,17 @@ class RequestHead:
             self.content_type = value
         elif key == b"x-session-id":
             self.session = value.decode("latin-1")
+        elif key == b"origin":
+            self.origin = value
         elif key == b"connection":
             self.connection = b"%b,%b" % (self.connection, value) if self.connection else value
 
     def end(self, version: str) -> None:
-        """All lines have been seen. httptools' own word on keep-alive is lost when a message without body ends."""
+        """All lines have been seen. httptools' own word on keep-alive is lost when a message without body ends.
+
+        Raises `BadRequest`.
+        """
+        self.url = self.target if self.target.startswith(b"/") else origin_form(self.target)
         if version == "1.1" and self.connection in (b"", b"keep-alive"):
             return
         self.http10 = version == "1.0"
@@ -120,6 +138,15 @@ class RequestHead:
         named = tuple(option + b":" for option in options if option not in (b"", b"close", b"keep-alive"))
         if named:
             self.lines = [line for line in self.lines if not line.lower().startswith(named)]
+
+
+def _deadline_s(value: bytes) -> float:
+    if not value.isdigit() or not 0 < int(value) <= MAX_DEADLINE_MS:
+        raise BadRequest(
+            f"x-gateway-deadline-ms: expected a whole number of milliseconds from 1 to {MAX_DEADLINE_MS}",
+            param="x-gateway-deadline-ms",
+        )
+    return int(value) / 1000
 
 
 def read_head(data: bytes) -> RequestHead:
@@ -142,6 +169,21 @@ def read_head(data: bytes) -> RequestHead:
     head.method = parser.get_method()
     head.end(version)
     return head
+
+
+def origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form (RFC 9112, 3.2.2), whatever its host; any other as it is.
+
+    Raises `BadRequest`.
+    """
+    if b"://" not in target:
+        return target
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise BadRequest("this is not a valid HTTP request: its target is no URL") from None
+    path = url.path or b"/"
+    return path if url.query is None else b"%b?%b" % (path, url.query)
 
 
 class SizedBody:

@@ -7,45 +7,54 @@ from gateway.core.types import FleetSnapshot, Replica
 class Route:
     """A decision being carried out; at most `max_attempts` of its replicas are asked."""
 
-    __slots__ = ("_decision", "_max_attempts", "attempts")
+    __slots__ = ("_asked", "_decision", "_earlier", "_max_attempts", "resumed")
 
     def __init__(self, decision: Decision, max_attempts: int) -> None:
         self._decision = decision
         self._max_attempts = max_attempts
-        self.attempts = 0
+        self._asked = 0
+        self._earlier: tuple[Replica, ...] = ()
+        self.resumed = 0
+        """Output tokens that the last resumed attempt did not have to make again."""
 
     def next(self) -> Replica:
         """The replica to ask now; only while `more`, and at first."""
-        self.attempts += 1
-        return self.current
+        self._asked += 1
+        return self._decision.ranked[self._asked - 1]
 
     def narrow(self, fleet: FleetSnapshot) -> None:
         """An attempt has failed: replicas that were put out since the decision are not asked any more."""
-        self._decision = remaining(self._decision, self.attempts, fleet)
+        self._decision = remaining(self._decision, self._asked, fleet)
+
+    def again(self, decision: Decision) -> None:
+        """What was asked has answered in part: another decision, for the rest, with as many attempts."""
+        self._earlier = self.tried
+        self._decision = decision
+        self._asked = 0
 
     @property
     def more(self) -> bool:
         """Whether another replica may be asked."""
-        return self.attempts < min(self._max_attempts, len(self._decision.ranked))
-
-    @property
-    def current(self) -> Replica:
-        """The replica asked last."""
-        return self._decision.ranked[self.attempts - 1]
+        return self._asked < min(self._max_attempts, len(self._decision.ranked))
 
     @property
     def tried(self) -> tuple[Replica, ...]:
-        return self._decision.ranked[: self.attempts]
+        """All that were asked, in that order."""
+        return self._earlier + self._decision.ranked[: self._asked]
+
+    @property
+    def attempts(self) -> int:
+        return len(self._earlier) + self._asked
 
     @property
     def reason(self) -> str:
-        """Why the current replica was asked, in one word."""
-        return self._decision.reason if self.attempts == 1 else "failover"
+        """Why the first replica was chosen, in one word."""
+        return self._decision.reason
 
-    @property
-    def lines(self) -> bytes:
-        """The response headers that tell who answered, and why it was asked."""
-        lines = f"x-gateway-replica: {self.current.id}\r\nx-gateway-reason: {self.reason}\r\n"
-        if self.attempts > 1:
-            lines += f"x-gateway-attempts: {self.attempts}\r\n"
-        return lines.encode()
+
+def answer_lines(replica: Replica, reason: str, attempts: int) -> bytes:
+    """The response headers that tell who answered, and why it was asked."""
+    lines = f"x-gateway-replica: {replica.id}\r\nx-gateway-reason: {reason}\r\n"
+    if attempts > 1:
+        lines += f"x-gateway-attempts: {attempts}\r\n"
+    return lines.encode()

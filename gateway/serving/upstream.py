@@ -4,12 +4,13 @@ import asyncio
 import ssl
 from collections.abc import Coroutine
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import httptools
 
 from gateway.clock import Clock
-from gateway.core.types import Replica, ReplicaId
+from gateway.core.types import Replica
+from gateway.serving.address import Address
+from gateway.serving.response_head import ResponseHead
 
 IDLE_S = 4.0
 """A connection idle for longer is not used again: uvicorn, and with it vLLM, closes its own after 5 s."""
@@ -36,24 +37,6 @@ class Answering(Protocol):
 
     def broken(self, upstream: "UpstreamConnection", why: str) -> None:
         """The connection ended, or what came is not HTTP; there will be no more."""
-
-
-class ResponseHead:
-    """Status and headers of an answer. `lines` are those that go on to the client, as they came, without framing."""
-
-    __slots__ = ("close", "content_length", "content_type", "lines", "status")
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.lines: list[bytes] = []
-        self.content_type = b""
-        self.content_length: int | None = None
-        self.close = False
-
-    @property
-    def has_body(self) -> bool:
-        """Whether there may be one, whatever its framing says: RFC 9112, 6.3."""
-        return self.status not in (204, 304)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -211,28 +194,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.complete = self.head is not None
 
 
-class _Address:
-    """Where a replica listens, and what every request to it carries."""
-
-    __slots__ = ("free", "host", "lines", "port", "secure")
-
-    def __init__(self, replica: Replica) -> None:
-        parts = urlsplit(replica.url)
-        key = f"authorization: Bearer {replica.api_key}\r\n" if replica.api_key else ""
-        self.lines = f"host: {parts.netloc}\r\n{key}".encode()
-        self.host = parts.hostname or ""
-        self.port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.secure = parts.scheme == "https"
-        self.free: list[UpstreamConnection] = []
-
-
 class Pool:
     """Connections to all replicas. `take` is immediate; `dial` is for when it has none. `tls`: whom to trust."""
 
     def __init__(self, clock: Clock, tls: ssl.SSLContext) -> None:
         self._clock = clock
         self._tls = tls
-        self._addresses: dict[ReplicaId, _Address] = {}
+        # Not by name: one that comes back with another URL or key must not find what the last one left.
+        self._addresses: dict[tuple[str, str | None], Address] = {}
         self._dials: set[asyncio.Task[None]] = set()
 
     def take(self, replica: Replica) -> UpstreamConnection | None:
@@ -272,28 +241,37 @@ class Pool:
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is gone."""
-        address = self._addresses.get(connection.replica.id)
+        address = self._addresses.get((connection.replica.url, connection.replica.api_key))
         if address is not None and connection in address.free:
             address.free.remove(connection)
+
+    def retire(self, replica: Replica) -> None:
+        """The replica has left: close what is idle there. What is in use is closed some time after it is given back."""
+        address = self._addresses.pop((replica.url, replica.api_key), None)
+        while address is not None and address.free:
+            address.free.pop().abort()
 
     def expire(self) -> None:
         """Close what has been idle too long. To be called now and then."""
         oldest = self._clock.monotonic() - IDLE_S
-        for address in self._addresses.values():
+        for key, address in list(self._addresses.items()):
             for connection in [c for c in address.free if c.idle_since <= oldest]:
                 address.free.remove(connection)
                 connection.abort()
+            if not address.free:  # of no use, and its replica may have left
+                del self._addresses[key]
 
     def close(self) -> None:
         for address in self._addresses.values():
             while address.free:
                 address.free.pop().abort()
 
-    def _address(self, replica: Replica) -> _Address:
-        address = self._addresses.get(replica.id)
+    def _address(self, replica: Replica) -> Address:
+        key = (replica.url, replica.api_key)
+        address = self._addresses.get(key)
         if address is None:
-            address = self._addresses[replica.id] = _Address(replica)
+            address = self._addresses[key] = Address(replica)
         return address
 
     def __repr__(self) -> str:
-        return f"<Pool {', '.join(f'{name}: {len(a.free)} idle' for name, a in self._addresses.items())}>"
+        return f"<Pool {', '.join(f'{a.host}:{a.port}: {len(a.free)} idle' for a in self._addresses.values())}>"

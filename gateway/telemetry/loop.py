@@ -26,6 +26,7 @@ class Loop:
     """Never ends by itself but when `wanted` says so, and by no error of `ask`.
 
     `name` is how the log speaks of it. `count` is called with it for each answer that was none, or was not right.
+    `stands`: what holds while there is no answer, in words.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Loop:
         interval_s: float,
         count: Callable[[], object],
         wanted: Callable[[], bool] = lambda: True,
+        stands: str = "what it would tell counts as unknown",
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -46,6 +48,7 @@ class Loop:
         self._interval_s = interval_s
         self._count = count
         self._wanted = wanted
+        self._stands = stands
         self._sleep = sleep
         self._rand = rand
         self._told: str | None = None
@@ -94,7 +97,7 @@ class Loop:
         if wrong is None:
             log.info("%s: right again", self._name)
         else:
-            log.warning("%s: %s; what it would tell counts as unknown", self._name, wrong)
+            log.warning("%s: %s; %s", self._name, wrong, self._stands)
 
     async def _pause(self, seconds: float) -> None:
         await self._sleep(seconds * (1 + JITTER_RATIO * (2 * self._rand() - 1)))

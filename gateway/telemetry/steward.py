@@ -57,6 +57,8 @@ class Steward:
             self._board.publish(FleetSnapshot(new))
         for view in new:
             self._heed_gpus(view, now)
+        if len(self._restarts) > len(new):  # some have left
+            self._restarts = {view.id: self._restarts[view.id] for view in new if view.id in self._restarts}
         self._index.follow(self._board.current)
         self._tell(now)
 

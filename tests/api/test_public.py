@@ -13,7 +13,7 @@ from tests.api.fakes import board_of, view
 from tests.api.server import served
 from tests.api.shapes import assert_openai_error
 
-PATHS = ["/", "/healthz", "/readyz", "/v1/models", "/v1/models/m"]
+PATHS = ["/", "/health", "/healthz", "/readyz", "/v1/models", "/v1/models/m"]
 
 
 def test_the_models_are_the_union_of_the_fleet(public: Public) -> None:
@@ -33,7 +33,7 @@ def test_the_models_are_the_union_of_the_fleet(public: Public) -> None:
 def test_aliases_are_models_while_what_they_stand_for_is_served() -> None:
     """With the served name as `root`; an alias of nothing would only end in a 404. An alias may hide a served name."""
     board = board_of(dataclasses.replace(view("r0", ReplicaState.READY, {"m", "n"}), parents=(("m", "base"),)))
-    app = public_app(board, lambda: False, aliases={"gpt-4": "m", "org/x": "m", "none": "nothing", "n": "m"})
+    app = public_app(board, lambda: False, aliases=lambda: {"gpt-4": "m", "org/x": "m", "none": "nothing", "n": "m"})
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as http:
         models = http.get("/v1/models").json()["data"]
         assert {model["id"]: model["root"] for model in models} == {"gpt-4": "m", "m": "m", "n": "m", "org/x": "m"}
@@ -95,6 +95,7 @@ def test_ready_while_a_replica_can_take_traffic(
 def test_not_ready_while_draining(public: Public) -> None:
     """Although replicas are ready."""
     assert public.http.get("/readyz").json() == {"status": "ready", "replicas": 1}
+    assert public.http.get("/health").json() == {"status": "ready", "replicas": 1}
     public.draining = True
     response = public.http.get("/readyz")
     assert_openai_error(response, 503, "draining")

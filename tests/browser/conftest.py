@@ -10,6 +10,11 @@ import pytest
 
 Render = Callable[[str], str]
 
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)  # fmt: skip
+
 
 @pytest.fixture
 def chromium() -> str:
@@ -26,13 +31,9 @@ def chromium() -> str:
 @pytest.fixture
 def render(chromium: str, tmp_path: Path) -> Render:
     """The DOM of an address, some seconds of the page's own time after it was opened."""
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --disable-dev-shm-usage --virtual-time-budget=6000 --dump-dom"
-    )
 
     def dom(url: str) -> str:
-        command = [chromium, *flags.split(), f"--user-data-dir={tmp_path}", url]
+        command = [chromium, *FLAGS, "--virtual-time-budget=6000", "--dump-dom", f"--user-data-dir={tmp_path}", url]
         done = subprocess.run(command, capture_output=True, timeout=90, check=True)
         return done.stdout.decode()
 

@@ -177,3 +177,41 @@ def test_replicas_that_refuse_or_keep_silent(tmp_path: Path) -> None:
         first, second = anyio.run(look, config, 0.1)
     assert first.problem == "/health: no answer in time"
     assert (second.problem or "").startswith("/health: All connection attempts failed")
+
+
+def test_discovery_is_asked_too(tmp_path: Path, replica: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it finds is asked as the others are; a source that fails is a finding."""
+    listed = tmp_path / "fleet.json"
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"discovery: {{file: '{listed}'}}\n", encoding="utf-8")
+    assert main(["check", "-c", str(file), "--format", "json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["replicas"]
+    assert (finding["name"], finding["state"]) == ("discovery", "wrong")
+    assert str(listed) in finding["problem"]
+    listed.write_text(json.dumps([{"url": replica(GOOD), "name": "found"}]), encoding="utf-8")
+    assert main(["check", "-c", str(file)]) == 0
+    assert "found" in capsys.readouterr().out
+    assert main(["check", "-c", str(file), "--offline"]) == 0
+    assert "emulated" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("discovery", "key"),
+    [
+        ("{dns: a, port: 1, file: b}", "discovery.file"),
+        ("{file: b, kubernetes: {selector: c}}", "discovery.kubernetes"),
+        ("{kubernetes: {namespace: c}}", "discovery.kubernetes.selector"),
+        ("{port: 1}", "discovery.port"),
+        ("{dns: a, port: 0}", "discovery.port"),
+        ("{file: b, api_key: c}", "discovery.file"),
+        ("{consul: x}", "discovery.consul"),
+    ],
+)
+def test_a_discovery_that_cannot_be(
+    tmp_path: Path, discovery: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One source, and only keys that belong to it."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"discovery: {discovery}\n", encoding="utf-8")
+    assert main(["check", "-c", str(file), "--offline"]) == 2
+    assert capsys.readouterr().err.split(": ")[1] == key

@@ -1,5 +1,6 @@
 """`gateway emulate` as a process: what it prints, and how it ends."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_it_serves_and_ends_on_a_signal(number: signal.Signals, code: int) -> No
         assert started.wait(5) == code
 
 
+def test_the_size_of_its_kv_cache() -> None:
+    """In place of the engine's, and told as vLLM tells it."""
+    with process([*COMMAND, "--replicas", "1", "--kv-tokens", "40000"]) as started:
+        (url,) = lines_until_ready(started)
+        with urllib.request.urlopen(url + "/metrics") as answer:
+            page = answer.read().decode()
+    (blocks,) = re.findall(r'num_gpu_blocks="(\d+)"', page)
+    assert int(blocks) * 16 == 40_000
+
+
 def test_it_ends_with_its_parent() -> None:
     """A killed parent takes the fleet along: the pipe that both hold is closed."""
     parent = (
@@ -71,7 +82,15 @@ def test_a_parent_that_ended_earlier_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--engine", "abacus"], ["--replicas", "0"], ["--speed", "0"], ["--max-model-len", "999999999"]]
+    "wrong",
+    [
+        ["--engine", "abacus"],
+        ["--replicas", "0"],
+        ["--speed", "0"],
+        ["--max-model-len", "999999999"],
+        ["--kv-tokens", "1000"],  # less than the longest context
+        ["--kv-tokens", "0"],
+    ],
 )
 def test_wrong_arguments_are_usage_errors(wrong: list[str]) -> None:
     """Exit code 2 and a sentence."""

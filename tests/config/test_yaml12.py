@@ -40,3 +40,20 @@ def test_what_is_no_plain_data_is_an_error(text: str) -> None:
 def test_the_library_is_left_alone() -> None:
     """Our scalars are not those of other users of PyYAML in this process."""
     assert yaml.safe_load("a: off") == {"a": False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: !!int abc", "a: !!float x", "a: !!timestamp x", "a: !!bool maybe", "a: !!int ''", "a: 1" + "0" * 5000],
+)
+def test_a_value_that_is_not_what_its_tag_says(text: str) -> None:
+    """It ended `gateway serve` with a traceback, and would have ended one that runs when its file was reloaded."""
+    data, problems = parse(text)
+    assert data is None
+    assert [problem.startswith("line 1, column 4: not YAML: no tag:yaml.org,2002:") for problem in problems] == [True]
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, "{a: " * 2000, "- " * 2000])
+def test_what_is_nested_too_deeply(text: str) -> None:
+    """The same: a problem, and no traceback."""
+    assert parse(text) == (None, ["not YAML that can be read: nested too deeply"])

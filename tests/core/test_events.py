@@ -133,7 +133,7 @@ def test_a_choice_without_output_among_several():
     ("data", "signal"),
     [
         (b'{"error":{"message":"engine died","type":"x","code":500}}', Signal(error="engine died")),
-        (b'{"error":{"message":"bad grammar","code":400}}', Signal(error="bad grammar", refused=True)),
+        (b'{"error":{"message":"bad grammar","code":400}}', Signal(error="bad grammar", code=400)),
         (b'{"error":{"message":"m","code":"model_not_found"}}', Signal(error="m")),
         (b'{"error":"Unauthorized"}', Signal(error='"Unauthorized"')),
         (b'{"error":{"message":5}}', Signal(error='{"message":5}')),
@@ -208,7 +208,7 @@ def test_what_is_output_in_a_content_block_delta(delta, output):
         (b'{"type":"response.completed"}', FINISHED),
         (b'{"type":"error","message":"boo","code":"server_error"}', Signal(error="boo")),
         (b'{"type":"error","error":{"message":"boo"}}', Signal(error="boo")),
-        (b'{"error":{"message":"no","code":400}}', Signal(error="no", refused=True)),
+        (b'{"error":{"message":"no","code":400}}', Signal(error="no", code=400)),
         (b'{"type":"response.failed","response":{"error":{"message":"boo","code":"x"}}}', Signal(error="boo")),
         (b'{"type":"response.failed"}', Signal(error="the replica reported an error")),
         (b'{"type":"response.failed","response":{"error":null}}', Signal(error="the replica reported an error")),

@@ -60,7 +60,7 @@ def test_the_budget_is_cut_to_the_context() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "limit"),
     [
-        ("/v1/chat/completions", chat("x"), 128),
+        ("/v1/chat/completions", chat("x"), 32763),
         ("/v1/chat/completions", chat("x", max_tokens=5, max_completion_tokens=7), 7),
         ("/v1/completions", {"prompt": "x"}, 16),
         ("/v1/responses", {"input": [{"role": "user", "content": "x"}], "max_output_tokens": 9}, 9),

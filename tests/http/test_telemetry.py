@@ -121,7 +121,7 @@ async def test_an_engine_that_falls_silent_is_unknown_and_serves(caplog: pytest.
         row = await until_row(harness, lambda row: row["engine"] and row["engine"]["kv_usage_ratio"] is None)
         assert row["engine"]["age_s"] > 0.3
         assert harness.gateway.board.current.replicas[0].kv is None
-        assert (sample(harness, 'gateway_telemetry_failures_total{source="engine"}') or 0) > 1
+        assert (sample(harness, 'gateway_telemetry_failures_total{source="engine"}') or 0) >= 1
         told = [record.message for record in caplog.records if "engine metrics" in record.message]
         assert told == [
             "engine metrics of replica r0: a page without metrics of vllm; what it would tell counts as unknown"

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,6 +30,7 @@ CONTRACT = {
     "gateway_in_flight_requests": ("gauge", {"replica"}),
     "gateway_replica_state": ("gauge", {"replica", "state"}),
     "gateway_prefix_index_blocks": ("gauge", {"replica"}),
+    "gateway_event_loop_tasks": ("gauge", set()),
     "gateway_replica_kv_usage_ratio": ("gauge", {"replica"}),
     "gateway_replica_waiting_requests": ("gauge", {"replica"}),
     "gateway_replica_running_requests": ("gauge", {"replica"}),
@@ -122,6 +125,17 @@ def test_names_kinds_and_labels_are_the_contracts(metrics):
         told_kind, samples = seen[name]
         assert told_kind == kind, name
         assert {label for sample in samples for label in sample.labels} - {"le"} == labels, name
+
+
+def test_tasks_of_the_loop_are_counted(metrics):
+    """From inside it; elsewhere they are not known, which is no line and not 0."""
+
+    async def inside():
+        return scrape(metrics)["gateway_event_loop_tasks"]
+
+    (sample,) = asyncio.run(inside())[1]
+    assert sample.value == 1
+    assert scrape(metrics)["gateway_event_loop_tasks"] == ("gauge", [])
 
 
 def test_counters_end_in_total(metrics):

@@ -3,7 +3,9 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 
+import anyio
 import openai
+import pydantic
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
@@ -127,6 +129,34 @@ def test_a_structured_answer(sdk: openai.OpenAI) -> None:
     assert isinstance(json.loads(answer.choices[0].message.content or ""), dict)
 
 
+def test_a_parsed_answer(sdk: openai.OpenAI) -> None:
+    """`parse` makes a JSON schema of a class, and an object of the answer."""
+
+    class Trip(pydantic.BaseModel):
+        city: str
+        days: int
+
+    answer = sdk.chat.completions.parse(model="emulated", messages=HELLO, response_format=Trip, max_tokens=200)
+    trip = answer.choices[0].message.parsed
+    assert trip is not None
+    assert (trip.city, trip.days) != ("", None)
+
+
+async def test_many_streams_at_once(async_sdk: openai.AsyncOpenAI) -> None:
+    """Each program gets its own text, whoever else is being answered."""
+    texts: dict[int, str] = {}
+
+    async def ask(i: int) -> None:
+        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": f"Hello {i}!"}]
+        async with async_sdk.chat.completions.stream(model="emulated", messages=messages, max_tokens=20) as stream:
+            texts[i] = "".join([event.delta async for event in stream if event.type == "content.delta"])
+
+    async with anyio.create_task_group() as group:
+        for i in range(32):
+            group.start_soon(ask, i)
+    assert texts == {i: expected_text(f"Hello {i}!", 20) for i in range(32)}
+
+
 def test_headers_tell_who_answered(sdk: openai.OpenAI) -> None:
     """The raw response has the replica, the reason and the request's id, which the client may choose."""
     raw = sdk.chat.completions.with_raw_response.create(
@@ -159,6 +189,14 @@ def test_responses(sdk: openai.OpenAI) -> None:
     assert answer.usage.output_tokens == 20
     assert events[0].type == "response.created"
     assert events[-1].type in ("response.completed", "response.incomplete")
+
+
+def test_the_responses_stream_helper(sdk: openai.OpenAI) -> None:
+    """It checks the order of the events, and agrees with the answer that is not streamed."""
+    with sdk.responses.stream(model="emulated", input="Hello!", max_output_tokens=500) as stream:
+        final = stream.get_final_response()
+    answer = sdk.responses.create(model="emulated", input="Hello!", max_output_tokens=500)
+    assert final.output_text == answer.output_text != ""
 
 
 def test_embeddings(sdk: openai.OpenAI) -> None:

@@ -1,14 +1,12 @@
 """What one request says of its replicas: which ends are whose fault, and when they are told."""
 
-import errno
-
 import pytest
 
 from gateway.core.fleet import Board
 from gateway.core.hot import HotPrompts
 from gateway.core.request import RequestFacts
 from gateway.core.types import FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
-from gateway.serving.witness import Witness, dial_reason
+from gateway.serving.witness import Witness
 from tests.core.test_hot import chat
 from tests.telemetry.fakes import ManualClock
 
@@ -29,8 +27,7 @@ class Bench:
         return Witness(self.board, self.hot, ManualClock())
 
     def served(self, witness: Witness, replica: ReplicaId = B, status: int = 200, facts: RequestFacts = FACTS) -> None:
-        witness.answers(replica, status, facts)
-        witness.output(1.0)
+        witness.output(replica, status, facts, 1.0)
 
     @property
     def states(self) -> list[ReplicaState]:
@@ -68,7 +65,7 @@ def test_a_fault_in_doubt_counts_once_another_has_answered(reason: str) -> None:
     witness = bench.request()
     witness.failed(A, reason)
     bench.served(witness)
-    witness.output(2.0)
+    bench.served(witness)
     assert bench.strikes == [1, 0]
 
 
@@ -103,16 +100,6 @@ def test_only_output_clears_strikes(status: int, strikes: int) -> None:
     assert bench.strikes[0] == strikes
 
 
-def test_a_head_is_no_answer() -> None:
-    """vLLM sends 200 at once, and its engine may be frozen: nothing is told until output comes."""
-    bench = Bench()
-    witness = bench.request()
-    witness.answers(A, 200, FACTS)
-    witness.failed(A, "timeout")
-    witness.output(1.0)
-    assert bench.strikes == [1, 0]
-
-
 def test_what_was_served_may_get_hot() -> None:
     """What failed may not: it might be what makes engines fail."""
     bench = Bench()
@@ -122,20 +109,3 @@ def test_what_was_served_may_get_hot() -> None:
     for _ in range(2):
         bench.served(bench.request())
     assert len(bench.hot) == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "refused"),
-        (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect …"), "refused"),
-        (OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network unreachable"), "connect"),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "connect"),
-        (OSError("unknown name"), "connect"),
-        (OSError(errno.EMFILE, "Too many open files"), "exhausted"),
-        (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "exhausted"),
-    ],
-)  # fmt: skip
-def test_why_a_dial_failed(error: OSError, reason: str) -> None:
-    """Nobody listens, nobody is there, or the gateway itself has run out of what it needs."""
-    assert dial_reason(error) == reason

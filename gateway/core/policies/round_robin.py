@@ -7,6 +7,9 @@ from gateway.core.books import Books
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView, Term
 
+MOST_NAMES = 4096
+"""Replicas whose turn is remembered: fleets change, and names that have left must not gather for ever."""
+
 
 class RoundRobin:
     """Score: the turn in which the replica was last chosen; one that never was goes first."""
@@ -37,4 +40,7 @@ class RoundRobin:
 
     def record(self, facts: RequestFacts, chosen: ReplicaId) -> None:
         self._turn += 1
+        self._last.pop(chosen, None)  # so that the longest unchosen stand first
         self._last[chosen] = self._turn
+        if len(self._last) > MOST_NAMES:
+            del self._last[next(iter(self._last))]

@@ -6,7 +6,7 @@ import xxhash
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
-from gateway.core.rendezvous import LOAD_FACTOR, bounded, is_home
+from gateway.core.rendezvous import LOAD_FACTOR, bounded, is_home, terms
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView, Term
 
@@ -26,27 +26,13 @@ class Session:
     def score(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[float]:
-        key = _key(facts)
-        if key is None:
-            return [books[view.replica.id].in_flight for view in candidates]
-        return bounded(key, candidates, books, self._load_factor)
+        return bounded(_key(facts), candidates, books, self._load_factor)
 
     def terms(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[Sequence[Term]]:
         scores = self.score(facts, candidates, books, match)
-        if _key(facts) is None:
-            return [
-                [Term("in_flight", score, "requests in flight there: neither a session nor a system prompt")]
-                for score in scores
-            ]
-        return [
-            [
-                Term("hash", score % 1.0, "0 to 1: how far it is from being the home of this session"),
-                Term("bound", score // 1.0, "1 when it has more requests in flight than it may take of one home"),
-            ]
-            for score in scores
-        ]
+        return terms(_key(facts), scores, key_is="session", no_key="neither a session nor a system prompt")
 
     def reason(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.core.affinity import Match
 from gateway.core.books import Books
-from gateway.core.rendezvous import LOAD_FACTOR, bounded, is_home
+from gateway.core.rendezvous import LOAD_FACTOR, bounded, is_home, terms
 from gateway.core.request import RequestFacts
 from gateway.core.types import ReplicaId, ReplicaView, Term
 
@@ -27,27 +27,13 @@ class SystemPrompt:
     def score(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[float]:
-        key = facts.system_key
-        if key is None:
-            return [books[view.replica.id].in_flight for view in candidates]
-        return bounded(key, candidates, books, self._load_factor)
+        return bounded(facts.system_key, candidates, books, self._load_factor)
 
     def terms(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[Sequence[Term]]:
         scores = self.score(facts, candidates, books, match)
-        if facts.system_key is None:
-            return [
-                [Term("in_flight", score, "requests in flight there: a prompt that no cache could know")]
-                for score in scores
-            ]
-        return [
-            [
-                Term("hash", score % 1.0, "0 to 1: how far it is from being the home of this system prompt"),
-                Term("bound", score // 1.0, "1 when it has more requests in flight than it may take of one home"),
-            ]
-            for score in scores
-        ]
+        return terms(facts.system_key, scores, key_is="system prompt", no_key="a prompt that no cache could know")
 
     def reason(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], scores: Sequence[float], chosen: int, match: Match

@@ -1,6 +1,6 @@
 from gateway.core.books import Books
 from gateway.core.endpoints import RELAYED
-from gateway.core.policies.round_robin import RoundRobin
+from gateway.core.policies.round_robin import MOST_NAMES, RoundRobin
 from gateway.core.request import RequestFacts
 from gateway.core.types import Replica, ReplicaId, ReplicaView
 from tests.core.nowhere import NOWHERE
@@ -46,3 +46,13 @@ def test_asking_is_not_choosing():
     policy.record(FACTS, A.id)
     assert policy.score(FACTS, [A, B], Books(), NOWHERE) == policy.score(FACTS, [A, B], Books(), NOWHERE) == [1, 0]
     assert policy.reason(FACTS, [A, B], [1, 0], 1, NOWHERE) == "turn"
+
+
+def test_names_that_have_left_do_not_gather() -> None:
+    """Thousands of replicas may come and go; the ones that are there still go in turn."""
+    policy = RoundRobin()
+    for number in range(3 * MOST_NAMES):
+        policy.record(FACTS, ReplicaId(f"gone-{number}"))
+        policy.record(FACTS, A.id)
+    assert len(policy._last) == MOST_NAMES
+    assert served(policy, [A, B], 4) == "baba"

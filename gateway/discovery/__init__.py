@@ -1,0 +1,1 @@
+"""Sources of replicas: each finds those that there are now, or says why it cannot tell."""

@@ -1,0 +1,138 @@
+"""Looks for replicas that have fallen silent, and for those whose time to drain is over: their streams go on elsewhere.
+
+A vLLM that is stopped often sends neither another byte nor an end, while its port refuses already. So where no stream
+of a replica has moved for longer than its own pauses explain, its port is asked, and not the idle time-out waited for.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from gateway.clock import Clock
+from gateway.core.fleet import Board
+from gateway.core.types import Replica, ReplicaId, ReplicaState
+from gateway.errors import Draining, GatewayError, ReplicaFailed
+from gateway.serving.dial import DialFailed, dial
+from gateway.serving.upstream import Pool
+
+PERIOD_S = 0.25
+QUIET_S = 0.5
+"""Shorter silences are nothing: a long prefill of others holds up every stream of a replica for as long."""
+
+PAUSES = 2.0
+"""A silence so many times as long as the longest of late is not explained by them."""
+
+FORGET = 0.98
+"""Of a longest pause, so much is left at the next look: half of it after nine seconds."""
+
+ASK_EACH_S = 1.0
+
+
+class Stream:
+    """A request at a replica, as the lookout sees it; `Attempt` is one."""
+
+    replica: Replica
+
+    @property
+    def moved_at(self) -> float | None:
+        """When output last came, in monotonic seconds; `None` while there was none."""
+        raise NotImplementedError
+
+    def lose(self, error: GatewayError, reason: str) -> None:
+        """Its replica is given up."""
+        raise NotImplementedError
+
+
+class _Ear:
+    """What is remembered of one replica between two looks."""
+
+    __slots__ = ("asked_at", "draining_since", "moved_at", "pause_s", "silent_s")
+
+    def __init__(self) -> None:
+        self.moved_at = 0.0
+        self.silent_s = 0.0
+        self.pause_s = 0.0
+        self.asked_at = 0.0
+        self.draining_since: float | None = None
+
+    def hear(self, moved_at: float, now: float) -> bool:
+        """Whether the silence since the replica's newest output is longer than its pauses explain."""
+        self.pause_s *= FORGET
+        if moved_at > self.moved_at:  # what was silent at the last look has moved: it was a pause
+            self.pause_s = max(self.pause_s, self.silent_s)
+        self.moved_at, self.silent_s = moved_at, now - moved_at
+        return self.silent_s > max(QUIET_S, PAUSES * self.pause_s)
+
+
+class Lookout:
+    """`streams`: every request that is at a replica; they enter and leave by themselves."""
+
+    def __init__(
+        self,
+        streams: set[Stream],
+        board: Board,
+        pool: Pool,
+        clock: Clock,
+        *,
+        connect_timeout_s: float,
+        drain_timeout_s: float,
+    ) -> None:
+        self._streams = streams
+        self._board = board
+        self._pool = pool
+        self._clock = clock
+        self._connect_timeout_s = connect_timeout_s
+        self._drain_timeout_s = drain_timeout_s
+        self._ears: dict[ReplicaId, _Ear] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            self.look()
+
+    def look(self) -> None:
+        """One round over all replicas that have streams."""
+        now = self._clock.monotonic()
+        states = {view.id: view.state for view in self._board.current.replicas}
+        at: dict[ReplicaId, list[Stream]] = {}
+        for stream in self._streams:
+            at.setdefault(stream.replica.id, []).append(stream)
+        self._ears = {replica: self._ears.get(replica) or _Ear() for replica in at}
+        for replica, streams in at.items():
+            self._listen(self._ears[replica], states.get(replica), streams, now)
+
+    def _listen(self, ear: _Ear, state: ReplicaState | None, streams: list[Stream], now: float) -> None:
+        replica = streams[0].replica
+        if state is None:
+            _lose(streams, Draining(f"replica {replica.id} has left the fleet", retry_after_s=1), "drain")
+            return
+        if state is not ReplicaState.DRAINING:
+            ear.draining_since = None
+        elif ear.draining_since is None:
+            ear.draining_since = now
+        elif now - ear.draining_since > self._drain_timeout_s:
+            _lose(streams, Draining(f"replica {replica.id} has drained", retry_after_s=1), "drain")
+            return
+        moving = [stream for stream in streams if stream.moved_at is not None]
+        if not moving or not ear.hear(max(stream.moved_at or 0.0 for stream in moving), now):
+            return
+        if state is ReplicaState.EJECTED:
+            _lose(moving, ReplicaFailed(f"replica {replica.id} is silent, and out"), "silent")
+        elif now - ear.asked_at >= ASK_EACH_S:
+            ear.asked_at = now
+            self._pool.spawn(self._ask(replica))
+
+    async def _ask(self, replica: Replica) -> None:
+        """Does anybody listen there? A time-out says nothing: a busy replica accepts late."""
+        try:
+            connection = await dial(self._pool, replica, self._connect_timeout_s)
+        except DialFailed as error:
+            if error.reason == "refused":
+                _lose([stream for stream in self._streams if stream.replica.id == replica.id], error, "refused")
+        else:
+            self._pool.put(connection)
+
+
+def _lose(streams: Iterable[Stream], error: GatewayError, reason: str) -> None:
+    for stream in list(streams):
+        stream.lose(error, reason)

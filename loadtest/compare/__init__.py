@@ -1,0 +1,1 @@
+"""The gateway and other routers, in turn, on one emulated fleet under one seeded load. See docs/compare.md."""

@@ -1,0 +1,192 @@
+"""Replicas that die, restart and queue, while clients wait."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.processes import Serving
+from tests.real_vllm.replicas import MODEL, PATIENCE_S, Replica, wait_until
+from tests.real_vllm.seen import CHAT, chat, events, piece, row, streamed, text_of, wait_idle, wait_ready
+
+
+def told(gateway: Serving, name: str, word: str) -> None:
+    """Say `drain` or `resume` of a replica."""
+    answer = httpx.post(f"{gateway.admin_url}/admin/replicas/{name}/{word}", trust_env=False)
+    assert answer.status_code < 300, answer.text
+
+
+STREAMS: list[tuple[str, dict[str, Any]]] = [
+    *((CHAT, chat(f"Tell me story {i}.", max_tokens=300)) for i in range(4)),
+    (CHAT, chat("Tell me one with an end.", max_tokens=300, stop=["never said", "nor this"])),
+    ("/v1/completions", {"model": MODEL, "prompt": "Once", "temperature": 0, "max_tokens": 300, "ignore_eos": True}),
+]
+
+
+class Reader:
+    """Streams, read side by side; `under_way` once each of them has brought some events."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.names: list[str] = []
+        self._http = http
+        self._started = threading.Semaphore(0)
+
+    def under_way(self) -> None:
+        for _ in STREAMS:
+            assert self._started.acquire(timeout=PATIENCE_S)
+
+    def read(self, path: str, body: dict[str, Any]) -> str:
+        """The text, to its [DONE]."""
+        text = ""
+        with self._http.stream("POST", path, json=body | {"stream": True}) as answer:
+            self.names.append(answer.headers["x-gateway-replica"])
+            for count, event in enumerate(events(answer.iter_lines())):
+                text += said(event)
+                if count == 20:
+                    self._started.release()
+        return text
+
+
+def said(event: dict[str, Any]) -> str:
+    """The text that a chat's or a completion's event adds."""
+    return piece(event) if "delta" in event["choices"][0] else str(event["choices"][0]["text"])
+
+
+def unbroken(replica: Replica, path: str, body: dict[str, Any]) -> str:
+    """What it says without a gateway and in peace."""
+    choice = replica.http.post(path, json=body).json()["choices"][0]
+    return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+
+@pytest.mark.parametrize("only_engine", [False, True])
+def test_streams_outlive_their_replica(
+    gateway: Serving, http: httpx.Client, replicas: list[Replica], only_engine: bool
+) -> None:
+    """kill -9 in mid-stream, of all its processes or of its engine alone, whose server then tells an error: every
+    client reads on, and has the text that an unbroken greedy run gives."""
+    victim, other = replicas
+    expected = [unbroken(other, path, body) for path, body in STREAMS]
+    reader = Reader(http)
+    with ThreadPoolExecutor(len(STREAMS)) as pool:
+        texts = [pool.submit(reader.read, path, body) for path, body in STREAMS]
+        reader.under_way()
+        assert set(reader.names) == {"a", "b"}
+        victim.kill_engine() if only_engine else victim.kill()
+        try:
+            assert [text.result() for text in texts] == expected
+        finally:
+            restarted(victim)
+    wait_ready(gateway, replicas)
+
+
+def test_a_killed_replica_costs_no_new_request(gateway: Serving, http: httpx.Client, replicas: list[Replica]) -> None:
+    """Who comes after its death is served by the other, at once; it is back in traffic after its restart."""
+    victim, other = replicas
+    expected = text_of(other.http, chat())
+    victim.kill()
+    try:
+        for i in range(10):
+            answer = http.post(CHAT, json=chat(), headers={"x-session-id": str(i)})
+            assert answer.status_code == 200
+            assert answer.headers["x-gateway-replica"] == other.name
+            assert answer.json()["choices"][0]["message"]["content"] == expected
+        wait_until(lambda: row(gateway, victim.name)["state"] == "ejected", lambda: row(gateway, victim.name))
+    finally:
+        restarted(victim)
+    wait_ready(gateway, replicas)
+    told(gateway, other.name, "drain")
+    assert http.post(CHAT, json=chat()).headers["x-gateway-replica"] == victim.name
+
+
+class Asking:
+    """A client that asks again and again, and remembers what was not as it should be."""
+
+    def __init__(self, url: str, body: dict[str, Any], expected: str) -> None:
+        self.right = 0
+        self.wrong: list[str] = []
+        self._url, self._body, self._expected = url, body, expected
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Asking":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
+            while not self._end.wait(0.5):
+                try:
+                    text = streamed(http, self._body)
+                except (AssertionError, httpx.HTTPError) as error:
+                    self.wrong.append(repr(error))
+                else:
+                    self.right += text == self._expected
+                    self.wrong += [] if text == self._expected else [text]
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[Replica], drained: bool) -> None:
+    """One after the other is stopped by SIGTERM and started again, under load: every answer is whole and right."""
+    body = chat("Keep talking.", max_tokens=150)
+    expected = text_of(replicas[0].http, body)
+    url = gateway.api_url.removesuffix("/v1")
+    with (
+        Asking(url, body, expected) as one,
+        Asking(url, chat(max_tokens=20), text_of(http, chat(max_tokens=20))) as two,
+    ):
+        for replica in replicas:
+            restart(gateway, replica, drained=drained)
+            wait_ready(gateway, replicas)
+        seen = one.right + two.right
+        wait_until(lambda: one.right + two.right > seen + 4)
+    assert (one.wrong, two.wrong) == ([], [])
+
+
+def restarted(replica: Replica) -> None:
+    """Whatever is left of it is killed; return when it answers again."""
+    replica.kill()
+    replica.start()
+    replica.wait()
+
+
+def restart(gateway: Serving, replica: Replica, *, drained: bool) -> None:
+    """As a deployment does it; `drained`: the gateway is told before, and its streams there have ended."""
+    if drained:
+        told(gateway, replica.name, "drain")
+        wait_idle([replica])
+    replica.stop()
+    restarted(replica)
+    if drained:
+        told(gateway, replica.name, "resume")
+
+
+def test_priority(gateway: Serving, http: httpx.Client, replicas: list[Replica]) -> None:
+    """vLLM serves its queue by the requests' own `priority`, lower first: the field reaches it."""
+    busy, idle = replicas
+    told(gateway, idle.name, "drain")
+    wait_until(lambda: row(gateway, idle.name)["state"] == "draining", lambda: row(gateway, idle.name))
+    order: list[int] = []
+
+    def ask(body: dict[str, Any]) -> None:
+        answer = http.post(CHAT, json=body, timeout=120)
+        assert answer.status_code == 200, answer.text
+        if body["priority"] > -100:
+            order.append(body["priority"])
+
+    with ThreadPoolExecutor(14) as pool:
+        # One of the eight places becomes free, for one after the other.
+        lengths = [500, *[1400] * 7]
+        running = [pool.submit(ask, chat(f"Runner {i}", max_tokens=n, priority=-100)) for i, n in enumerate(lengths)]
+        wait_until(lambda: busy.running() == 8, busy.running)
+        waiting = [pool.submit(ask, chat(f"Waiting {p}", max_tokens=60, priority=p)) for p in (5, 1, -5, 3, 0, 9)]
+        wait_until(lambda: busy.busy() == 14, busy.busy)
+        for future in running + waiting:
+            future.result()
+    assert order == [-5, 0, 1, 3, 5, 9]
+    wait_idle(replicas)
