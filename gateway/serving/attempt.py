@@ -197,8 +197,8 @@ class Attempt:
         assert head is not None
         self.stirred()
         status = head.status
-        goes_on = self._seam is not None
-        if (goes_on and status != 200) or ((status >= 500 or status in OVERLOADED) and asker.may_retry):
+        events = status == 200 and head.content_type.startswith(b"text/event-stream")
+        if (self._seam is not None and not events) or ((status >= 500 or status in OVERLOADED) and asker.may_retry):
             reason = "busy" if status in OVERLOADED else "status"
             self._fail(ReplicaFailed(f"replica {self.replica.id}: answered {status}"), reason)
             return False
