@@ -58,6 +58,7 @@ class Client:
         self._reader, self._writer = reader, writer
         self._data = b""
         self.was_reset = False
+        self.address: tuple[str, int] = writer.get_extra_info("sockname")
 
     def send(self, raw: bytes) -> None:
         self._writer.write(raw)

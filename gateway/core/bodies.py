@@ -179,8 +179,18 @@ def longest_stop(body: bytes) -> int:
     return max(map(len, [stop] if isinstance(stop, str) else stop or []), default=0)
 
 
+def begun_stop(body: bytes, told: str) -> int:
+    """Characters at the end of what was `told` with which a stop string may have begun; 0 where it is not to be shown,
+    for then vLLM holds them back."""
+    asked = _STOPS.decode(body)
+    stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+    begun = [size for stop in stops for size in range(1, len(stop)) if told.endswith(stop[:size])]
+    return max(begun, default=0) if asked.include_stop_str_in_output else 0
+
+
 class _Stops(msgspec.Struct):
     stop: str | list[str] | None = None
+    include_stop_str_in_output: bool | None = None
 
 
 _STOPS = msgspec.json.Decoder(_Stops)

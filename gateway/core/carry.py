@@ -18,7 +18,7 @@ _string = msgspec.json.Decoder(str)
 class Carry:
     """Grows with each token event that is handed on, by a few bytes a token."""
 
-    __slots__ = ("_ids", "_text", "_told", "events", "exact", "lost", "merged", "prompt", "sample")
+    __slots__ = ("_ids", "_text", "_told", "events", "exact", "lost", "merged", "prompt", "sample", "shown")
 
     def __init__(self, *, exact: bool) -> None:
         self.exact = exact
@@ -33,6 +33,8 @@ class Carry:
         """Events with text: not more than there were tokens."""
         self.merged = False
         """Whether the last event with text had several tokens: the last of them may be half a character."""
+        self.shown = 0
+        """Tokens that were told before the last `cut`: a client that wants ids has those of them."""
         self._ids = bytearray()
         self._told = 0
         self._text = bytearray()
@@ -52,6 +54,7 @@ class Carry:
 
     def cut(self, kept: int) -> None:
         """Only the first so many ids hold: what follows will be told anew."""
+        self.shown = max(self.shown, self.tokens)
         self._ids = bytearray(b"".join([b"%d," % token for token in self.ids[:kept]]))
         self._told = len(self._ids)
         self.merged = False

@@ -64,12 +64,13 @@ class Continuation(StreamRelay):
         delta = choice.get("delta")
         text = (choice.get("text") if delta is None else delta.get("content")) or ""
         ids = choice.get("token_ids") or []
+        fresh = ids[max(0, self.carry.shown - self.carry.tokens) :] if self._shows_ids else []
         finish = choice.get("finish_reason")
         skipped = min(self._skip, len(text))
         self._skip -= skipped
         text = text[skipped:]
         self.carry.add(_encode(text)[1:-1], _encode(ids)[1:-1])
-        if not text and finish is None:
+        if not text and not fresh and finish is None:
             return b""
         told = self._choice | {"finish_reason": finish}
         if "delta" in told:
@@ -80,7 +81,7 @@ class Continuation(StreamRelay):
             told["stop_reason"] = choice.get("stop_reason")
         if "prompt_token_ids" in told:
             told["prompt_token_ids"] = None
-        told["token_ids"] = ids if self._shows_ids else None
+        told["token_ids"] = fresh if self._shows_ids else None
         return encode(_encode(self._frame | {"choices": [told]}))
 
     def _whole(self, usage: Usage) -> Usage:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.core.bodies import longest_stop
+from gateway.core.bodies import begun_stop, longest_stop
 from gateway.core.carry import Carry, seek_cut
 from gateway.core.continuation import Continuation
 from gateway.core.relay import StreamRelay
@@ -77,7 +77,9 @@ class Seam:
             return carry.with_text, 0
         prompt, ids = carry.prompt_ids, carry.ids
         start = await _text_of(desk, replica, prompt)
-        search = seek_cut(carry.text, len(ids), max(held, 0) + 8)
+        begun = begun_stop(self._facts.body, carry.text)
+        safe = carry.text[: len(carry.text) - begun]  # the new replica is to see the whole of a stop string
+        search = seek_cut(safe, len(ids), max(held, 0) + 8)
         try:
             wanted = next(search)
             while True:
@@ -87,7 +89,7 @@ class Seam:
                 wanted = search.send(text[len(start) :])
         except StopIteration as found:
             kept, skip = found.value
-            return kept, skip
+            return kept, skip + begun
 
 
 class _Detokenized(msgspec.Struct):

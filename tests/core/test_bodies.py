@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.bodies import longest_stop
+from gateway.core.bodies import begun_stop, longest_stop
 from gateway.core.endpoints import RELAYED
 from gateway.core.request import asking_for_ids, parse
 
@@ -95,3 +95,20 @@ def test_who_asked_for_ids():
 def test_the_longest_stop_string(stop, longest):
     """In characters."""
     assert longest_stop(json.dumps({"stop": stop}).encode()) == longest
+
+
+@pytest.mark.parametrize(
+    ("stop", "told", "begun"),
+    [
+        (None, "abc", 0),
+        ("cde", "abc", 1),
+        (["x", "bcd", "cde"], "abc", 2),
+        ("abc", "abc", 0),
+        (["", "a"], "aaa", 0),
+        ("aab", "aa", 2),
+    ],
+)
+def test_a_stop_string_that_has_begun(stop, told, begun):
+    """Only the beginning of one, and only where the client is to see it."""
+    assert begun_stop(json.dumps({"stop": stop, "include_stop_str_in_output": True}).encode(), told) == begun
+    assert begun_stop(json.dumps({"stop": stop}).encode(), told) == 0

@@ -89,9 +89,14 @@ def test_what_the_client_has_is_skipped(skip, texts):
 
 
 def test_ids_for_a_client_that_asked():
-    """In each event."""
-    _, events = resumed([leg("c", [7]), leg("d", [8], "stop"), DONE], shows_ids=True)
-    assert [event["choices"][0]["token_ids"] for event in events[:-1]] == [[7], [8]]
+    """In each event, also where a token has no text of its own; what was told before the seam is not told again."""
+    carry = carried()
+    carry.add(b"", b"7,8")
+    carry.cut(2)
+    _, events = resumed(
+        [leg("", [7]), leg("c", [8, 9]), leg("", [10]), leg("d", [11], "stop"), DONE], carry, shows_ids=True
+    )
+    assert [event["choices"][0]["token_ids"] for event in events[:-1]] == [[9], [10], [11]]
 
 
 @pytest.mark.parametrize("hide", [True, False])

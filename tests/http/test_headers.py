@@ -23,7 +23,6 @@ async def test_headers_towards_the_replica() -> None:
             "Proxy-Authorization: Basic x", "Keep-Alive: timeout=5", "TE: trailers", "Trailer: x", "Upgrade: h2c",
             "Proxy-Connection: keep-alive", "HTTP2-Settings: AA", "Accept-Encoding: gzip", "x-early: 1",
             "Connection: keep-alive, X-Early, x-late", "x-late: 1", "x-gateway-class: batch",
-            "x-gateway-deadline-ms: 5",
         ]  # fmt: skip
         goes = ["Accept: */*", "User-Agent: me", "X-Session-Id: s1", "traceparent: 00-aa-bb-01", "x-odd: h\u00e9llo"]
         async with running(config) as harness:

@@ -191,6 +191,20 @@ async def test_stop_strings_over_the_seam(path: str, stop: str) -> None:
             assert_seamless(await client.ask(body, path), body, path)
 
 
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_a_stop_string_that_is_shown_begins_before_the_seam(path: str) -> None:
+    """Its first characters were told already, and the new replica must see all of it to stop there."""
+    body = asked(path, "shown", max_tokens=80, include_stop_str_in_output=True)
+    body["stop"] = [expect(path, body).text[60:90], "~~~"]
+    length = len(expect(path, body).ids)
+    assert length < 80
+    async with two_replicas(speed=100) as (fleet, harness), connect(harness.port) as client:
+        for cut in range(1, length):
+            fleet.replica(0).recover()
+            fleet.replica(0).fault("abort", after_tokens=cut)
+            assert_seamless(await client.ask(body, path), body, path)
+
+
 async def test_one_after_the_other() -> None:
     """Every replica fails each request after seven tokens, and the answer is still the one."""
     async with (
@@ -223,16 +237,19 @@ async def test_a_process_that_is_gone(death: str) -> None:
 
 
 async def test_token_ids_that_the_client_asked_for() -> None:
-    """They go on over the seam, each id once."""
-    async with two_replicas() as (fleet, harness), connect(harness.port) as client:
-        body = asked(CHAT, "ids, please", return_token_ids=True)
-        fleet.replica(0).fault("abort", after_tokens=10)
-        response = await client.ask(body)
-        assert_seamless(response, body, CHAT)
-        told = events(response)
-        ids = [token for event in told for token in event["choices"][0].get("token_ids") or []]
-        assert tuple(ids) == expect(CHAT, body).ids
-        assert tuple(told[0]["prompt_token_ids"]) == expect(CHAT, body).prompt_ids
+    """They go on over the seams, each id once, also those without text of their own."""
+    async with two_replicas(speed=50) as (fleet, harness), connect(harness.port) as client:
+        body = asked(CHAT, "ids, please", return_token_ids=True, max_tokens=40)
+        for cut in range(1, 40):
+            for replica, tokens in zip(fleet.replicas, (cut, 3), strict=True):
+                replica.recover()
+                replica.fault("abort", after_tokens=tokens, times=1)
+            response = await client.ask(body)
+            assert_seamless(response, body, CHAT)
+            told = events(response)
+            ids = [token for event in told for token in event["choices"][0].get("token_ids") or []]
+            assert tuple(ids) == expect(CHAT, body).ids
+            assert tuple(told[0]["prompt_token_ids"]) == expect(CHAT, body).prompt_ids
 
 
 @pytest.mark.parametrize("usage", [True, False])
@@ -302,14 +319,16 @@ async def test_a_stream_that_turns_out_to_be_more_than_text(odd: str) -> None:
         assert len(peers.calls) == 1
 
 
-async def test_nobody_is_left() -> None:
-    """The other replica fails, too: an error event, never a false end."""
+@pytest.mark.parametrize("fault", ["error", "short_body"])
+async def test_nobody_is_left(fault: str) -> None:
+    """The other replica fails, too, or what it answers is no stream: an error event, never a false end."""
     async with two_replicas() as (fleet, harness), connect(harness.port) as client:
         fleet.replica(0).fault("abort", after_tokens=50)
-        fleet.replica(1).fault("error", status=500)
+        fleet.replica(1).fault(fault)
         response = await client.ask(asked(CHAT, "nobody", max_tokens=100))
         assert not response.complete
         assert b"[DONE]" not in response.body
+        assert b"cut-sho" not in response.body
         assert response.body.rsplit(b"\n\n", 2)[1].startswith(b'data: {"error":{')
         (record,) = await settled(harness)
         assert record["status"] == 502
