@@ -31,6 +31,11 @@ class Endpoint:
     read: Reader = read_nothing
     asks_usage: bool = False
 
+    @property
+    def done(self) -> bytes:
+        """The event that ends a stream of this API, where it has one."""
+        return b"data: [DONE]\n\n" if self.asks_usage else b""
+
 
 RELAYED: dict[bytes, Endpoint] = {
     endpoint.path.encode(): endpoint

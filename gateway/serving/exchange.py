@@ -292,7 +292,10 @@ class Exchange:
 
     def _break_off(self, error: GatewayError, attempt: Attempt | None = None) -> None:
         answer = attempt.answer if attempt is not None else None
-        self.reply.break_off(self._endpoint, error, answer.last_words if answer is not None else b"")
+        if answer is not None and answer.refusal:  # the client's own mistake, told in full: the replica is well
+            self.reply.pass_on(answer.last_words + self._endpoint.done, ended=True)
+        else:
+            self.reply.break_off(self._endpoint, error, answer.last_words if answer is not None else b"")
         self._settle((answer and answer.refusal) or error.status, error.message)
         self.reply.finish()
 

@@ -78,13 +78,29 @@ async def broken(answer: bytes, *, resilience: Resilience = CALM) -> Response:
         return response
 
 
-@pytest.mark.parametrize("error", [BROKEN, WRONG])
 @pytest.mark.parametrize("begun", [True, False])
-async def test_the_replicas_own_error_event(error: bytes, begun: bool) -> None:
+async def test_the_replicas_own_error_event(begun: bool) -> None:
     """Is passed on, once; nothing comes behind it, least of all `[DONE]`; the transfer is broken."""
     start = token("a") if begun else b""
-    response = await broken(SSE + (chunked(start) if begun else b"") + chunked(error, DONE) + LAST)
-    assert (response.status, response.body) == (200, start + error)
+    response = await broken(SSE + (chunked(start) if begun else b"") + chunked(BROKEN, DONE) + LAST)
+    assert (response.status, response.body) == (200, start + BROKEN)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_an_error_event_that_refuses_the_request(begun: bool) -> None:
+    """The client's own mistake, found in mid-stream: told as vLLM tells it, with its end; the connection lives on."""
+    start = token("a") if begun else b""
+    async with scripted(2) as peers, running(config_for(peers.urls, resilience=CALM)) as harness:
+        async with connect(harness.port) as client:
+            client.post(chat(stream=True))
+            (await peers.call()).send(SSE + (chunked(start) if begun else b"") + chunked(WRONG, DONE) + LAST)
+            response = await client.response()
+            assert (response.status, response.body, response.complete) == (200, start + WRONG + DONE, True)
+            client.post(chat())
+            (await peers.call()).send(sized(b"{}"))
+            assert (await client.response()).status == 200
+        assert [record["status"] for record in await harness.settled(2)] == [400, 200]
+        assert len(peers.calls) == 2
 
 
 @pytest.mark.parametrize("together", [True, False])
