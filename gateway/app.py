@@ -6,7 +6,7 @@ import logging
 import secrets
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import anyio
 import anyio.to_thread
@@ -170,7 +170,8 @@ class Gateway:
                 await anyio.sleep(0.01)
 
     def _fronts(self) -> list[Front]:
-        return [front for front in self.public.server_state.connections if isinstance(front, Front)]
+        connections: Iterable[object] = self.public.server_state.connections
+        return [front for front in connections if isinstance(front, Front)]
 
     async def _flush_log(self) -> None:
         while True:

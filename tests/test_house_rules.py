@@ -12,7 +12,7 @@ FILES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted
 FILE_LINES = 300
 LONG_FILES = {
     "gateway/app.py": 400,  # the composition root: it names every part once
-    "gateway/serving/exchange.py": 360,  # one request's life, in order
+    "gateway/serving/exchange.py": 370,  # one request's life, in order
 }
 
 FUNCTION_LINES = 40

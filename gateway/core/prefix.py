@@ -11,7 +11,17 @@ MAX_HASHED_BYTES = 1 << 20
 
 def chain(seed: bytes, prompt: bytes) -> tuple[int, ...]:
     """A 64-bit hash for each whole block, each seeded by the one before it, the first by model, adapter and salt."""
-    link = xxhash.xxh3_64_intdigest(seed)
+    return _links(xxhash.xxh3_64_intdigest(seed), prompt)
+
+
+def extended(blocks: tuple[int, ...], more: bytes) -> tuple[int, ...]:
+    """The chain with the bytes that follow its last block, as far as they fill blocks. A chain without any stays so."""
+    if not blocks or len(blocks) * BLOCK_BYTES >= MAX_HASHED_BYTES:
+        return blocks
+    return blocks + _links(blocks[-1], more)
+
+
+def _links(link: int, prompt: bytes) -> tuple[int, ...]:
     digest = xxhash.xxh3_64_intdigest
     hashes = []
     for start in range(0, min(len(prompt), MAX_HASHED_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):

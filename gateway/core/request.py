@@ -31,8 +31,8 @@ from gateway.core.bodies import (
 from gateway.core.decoding import decode
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
-from gateway.core.prefix import BLOCK_BYTES, chain
-from gateway.core.prompt import ID_BYTES, Prompt, completion, conversation, plain_json, said
+from gateway.core.prefix import BLOCK_BYTES, chain, extended
+from gateway.core.prompt import ID_BYTES, Prompt, completion, conversation, plain_json, said, turn_bytes
 from gateway.core.tokens import BYTES_PER_TOKEN
 from gateway.errors import BadRequest
 
@@ -48,6 +48,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     `body`: what the replica is sent.
     `blocks`: the prompt as a chain of block hashes, of whole blocks only; `block_tokens`: tokens in one of them.
     `prompt_bytes`: what `prompt_tokens` was guessed from; 0 where there is nothing to learn from usage.
+    `tail`: the prompt's bytes behind its last whole block, where the reply would follow.
     `session`: `x-session-id`.
     `resumable`: a stream of plain text, which another replica can go on with if its replica dies.
     `shows_ids`: the client itself asked for token ids.
@@ -63,9 +64,20 @@ class RequestFacts(msgspec.Struct, frozen=True):
     blocks: tuple[int, ...] = ()
     block_tokens: float = BLOCK_BYTES / BYTES_PER_TOKEN
     prompt_bytes: int = 0
+    tail: bytes = b""
     session: str | None = None
     resumable: bool = False
     shows_ids: bool = False
+
+    def blocks_with(self, reply: str) -> tuple[int, ...]:
+        """The blocks of the next turn's prompt, which begins with this one's and with the reply: all that a replica
+        holds when it has answered."""
+        said = reply.encode()
+        return extended(self.blocks, self.tail + (turn_bytes("assistant", said) if self.is_chat else said))
+
+    @property
+    def is_chat(self) -> bool:
+        return self.endpoint.shape is Shape.CHAT
 
     def uncached_tokens(self, depth: int) -> int:
         """Prefill that this request costs where the first `depth` blocks are held; at least 1, the last token."""
@@ -96,8 +108,6 @@ def parse(
     """
     if endpoint.shape is Shape.FORM:
         return _parse_form(endpoint, content_type, body, session, aliases)
-    if not body:
-        raise BadRequest("the request has no body; a JSON object was expected")
     plain, prompt = _read(endpoint.shape, body)
     served = aliases.get(plain.model or "")
     if served is not None:
@@ -117,6 +127,7 @@ def parse(
         blocks=chain(b"%b\0%b" % ((plain.model or "").encode(), plain.cache_salt), prompt.text),
         block_tokens=BLOCK_BYTES / ratio,
         prompt_bytes=len(prompt.text) if prompt.tokens is None else 0,
+        tail=prompt.text[len(prompt.text) // BLOCK_BYTES * BLOCK_BYTES :] if prompt.tokens is None else b"",
         session=session,
         resumable=stream and resumable(endpoint.shape, plain),
         shows_ids=asks_ids(plain),
@@ -125,6 +136,8 @@ def parse(
 
 def _read(shape: Shape, body: bytes) -> tuple[Plain, Prompt]:
     """The body, and its prompt in the order in which the replica's chat template puts it."""
+    if not body:
+        raise BadRequest("the request has no body; a JSON object was expected")
     match shape:
         case Shape.CHAT:
             chat = decode(CHAT, body, LOOSE_CHAT)

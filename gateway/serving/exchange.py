@@ -282,8 +282,17 @@ class Exchange:
 
     def answered(self, attempt: Attempt, status: int) -> None:
         """The answer is complete, and handed to the client."""
+        carry = attempt.answer.carry if attempt.answer is not None else None
+        if carry is not None:
+            self._learn_reply(attempt, carry)
         self._settle(status)
         self.reply.finish()
+
+    def _learn_reply(self, attempt: Attempt, carry: Carry) -> None:
+        """The replica holds what it said, too, and the next turn's prompt will begin with it."""
+        blocks = self.facts.blocks_with(carry.text)
+        if len(blocks) > len(self.facts.blocks):
+            self.desk.index.record(attempt.replica.id, blocks)
 
     def _refuse(self, error: GatewayError) -> None:
         self.reply.refuse(error, self._gateway_lines)

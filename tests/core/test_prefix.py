@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.prefix import BLOCK_BYTES, MAX_HASHED_BYTES, chain
+from gateway.core.prefix import BLOCK_BYTES, MAX_HASHED_BYTES, chain, extended
 
 prompts = st.lists(st.sampled_from([b"a" * 300, b"b" * 300, b"c" * 512]), max_size=8).map(b"".join)
 
@@ -32,3 +32,17 @@ def test_only_whole_blocks_count(size: int, blocks: int) -> None:
 def test_a_huge_prompt_is_hashed_to_a_bound() -> None:
     """Memory and time stay bounded, whatever is sent."""
     assert len(chain(b"", bytes(MAX_HASHED_BYTES * 2))) == MAX_HASHED_BYTES // BLOCK_BYTES
+
+
+@given(prompts, prompts)
+def test_a_chain_that_goes_on(one: bytes, more: bytes) -> None:
+    """With what follows, it is the chain of the whole; one without a block does not know its seed any more."""
+    blocks = chain(b"m", one)
+    whole = extended(blocks, one[len(blocks) * BLOCK_BYTES :] + more)
+    assert whole == (chain(b"m", one + more) if blocks else ())
+
+
+def test_a_huge_chain_does_not_grow() -> None:
+    """The bound holds for what follows, too."""
+    blocks = chain(b"", bytes(MAX_HASHED_BYTES))
+    assert extended(blocks, bytes(BLOCK_BYTES)) == blocks

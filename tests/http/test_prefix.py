@@ -1,10 +1,15 @@
 """Routing by prefix over real sockets, with emulated replicas that have a prefix cache of their own."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.core.endpoints import RELAYED
+from gateway.core.request import RequestFacts, parse
+from gateway.core.types import ReplicaId
+from gateway.emulator.expected import expect
 from gateway.emulator.fleet import Fleet
 from tests.running import Running, config_for, running
 
@@ -19,6 +24,11 @@ def turn(*said: str) -> list[dict[str, str]]:
         {"role": "system", "content": SYSTEM},
         *({"role": role, "content": text} for role, text in zip(roles, said, strict=False)),
     ]
+
+
+def facts_of(messages: list[dict[str, str]]) -> RequestFacts:
+    body = json.dumps({"model": "emulated", "messages": messages}).encode()
+    return parse(RELAYED[b"/v1/chat/completions"], b"application/json", body)
 
 
 async def ask(harness: Running, messages: list[dict[str, str]], **headers: str) -> httpx.Response:
@@ -45,6 +55,21 @@ async def test_a_conversation_finds_its_cache() -> None:
         ]
         assert float(hit.split()[-1]) > 500
         assert harness.gateway.desk.ratios.bytes_per_token("emulated") != 4
+
+
+async def test_the_reply_is_part_of_the_next_turn() -> None:
+    """A streamed reply is known to be held by the replica that gave it, before the next turn is asked for."""
+    async with Fleet(3, speed=50) as fleet, running(config_for(fleet.urls, policy="prefix")) as harness:
+        body = {"model": "emulated", "messages": turn("one"), "max_tokens": 400, "ignore_eos": True, "stream": True}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(f"{harness.url}/v1/chat/completions", json=body)
+        await harness.settled(1)
+        index = harness.gateway.index
+        prompt = facts_of(turn("one")).blocks
+        following = facts_of(turn("one", expect("/v1/chat/completions", body).text, "two")).blocks
+        assert len(following) >= len(prompt) + 2
+        held = index.match(following)
+        assert held.depth(ReplicaId(answer.headers["x-gateway-replica"])) >= len(following) - 1
 
 
 async def test_a_session_stays_and_its_header_is_passed_on() -> None:
