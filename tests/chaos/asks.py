@@ -10,7 +10,7 @@ from tests.raw import CHAT, request
 
 COMPLETIONS, RESPONSES, MESSAGES = "/v1/completions", "/v1/responses", "/v1/messages"
 EMBEDDINGS, TOKENIZE = "/v1/embeddings", "/tokenize"
-WORDS = "river stone light winter engine garden copper harbor 東京 naïve 🚀".split()
+WORDS = ("river", "stone", "light", "winter", "engine", "garden", "copper", "東京", "naïve", "🚀")
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "string"}}}}}
 
 Body = dict[str, Any]
@@ -46,7 +46,7 @@ class Ask:
 
 def text(rng: Random) -> str:
     """A prompt that hardly comes twice."""
-    return " ".join(rng.choices(WORDS, k=rng.randint(3, 40)) + [str(rng.randrange(10**6))])
+    return " ".join([*rng.choices(WORDS, k=rng.randint(3, 40)), str(rng.randrange(10**6))])
 
 
 def length(rng: Random) -> Body:
