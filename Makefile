@@ -1,9 +1,11 @@
-# make run | test | check | lock | demo | clients | load | vllm | test-vllm | compare | soak — needs only Python 3.11 or later with venv, and make.
+# make run | test | check | lock | demo | clients | load | vllm | test-vllm | compare | soak | chaos — needs only Python 3.11 or later with venv, and make.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS := $(VENV)-peers
 COMPARE ?= --plot docs/compare.png
 SOAK_MINUTES ?= 60
+CHAOS_SEEDS ?= 1-40
+CHAOS_ROUNDS ?= 6
 NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0])
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>&- && echo $$p && exit; done; echo python3)
 HOST ?= http://127.0.0.1:8080
@@ -11,7 +13,7 @@ USERS ?= 20
 TIME ?= 60s
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate pyproject.toml
 
-.PHONY: run test check lock demo clients load vllm test-vllm compare soak
+.PHONY: run test check lock demo clients load vllm test-vllm compare soak chaos
 run: $(VENV)/.runtime  ## serve; without CONFIG=FILE with an embedded fleet of emulated replicas
 	$(BIN)/gateway serve $(if $(CONFIG),-c $(CONFIG))
 
@@ -53,6 +55,9 @@ $(PEERS)/.done: | $(BIN)/python  # each in an environment of its own; what canno
 
 soak: $(VENV)/.runtime  ## SOAK_MINUTES of load with faults: exit 1 if memory, sockets, tasks or book entries grow
 	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES)
+
+chaos: $(VENV)/.dev  ## tests/chaos at length: storms of CHAOS_SEEDS (7,10-19), CHAOS_ROUNDS each
+	CHAOS_SEEDS=$(CHAOS_SEEDS) CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest -n auto --timeout 1200 tests/chaos
 
 $(BIN)/python:
 	$(PYTHON) -c '$(NEW_ENOUGH)' && $(PYTHON) -m venv $(VENV)

@@ -58,11 +58,12 @@ class Replica:
         self._waits: list[tuple[Callable[[Replica], bool], asyncio.Future[None]]] = []
         self._socket = _listen(host, port)
         self.host, self.port = host, self._socket.getsockname()[1]
+        self._listening = True
         self._accepting: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        state = "dead" if self._accepting is None else f"{self.running} running, {self.requests_seen} seen"
+        state = "dead" if not self._listening else f"{self.running} running, {self.requests_seen} seen"
         return f"<Replica {self.url} {state}>"
 
     @property
@@ -86,9 +87,9 @@ class Replica:
 
     async def stop(self) -> None:
         self.fault("die")
-        self._socket.close()
         if self._task is not None:
             await self._task
+        self._socket.close()
 
     async def until(self, condition: Callable[["Replica"], bool]) -> None:
         """Return as soon as the condition holds; it is looked at whenever a count changes."""
@@ -141,11 +142,13 @@ class Replica:
             gpu.recover(*self._work())
         self._pace()
         self.driver.thaw()
-        if self._accepting is None:
+        if not self._listening:
             self._die()
             self.driver.engine.reset_cache()
             self._socket.listen(2048)
-            self._task = asyncio.get_running_loop().create_task(self._serve())
+            self._listening = True
+            if self._task is None or self._task.done():
+                self._task = asyncio.get_running_loop().create_task(self._serve())
 
     def _pace(self) -> None:
         """Run as fast as the slowest GPU, or as `slow` says."""
@@ -166,14 +169,24 @@ class Replica:
         """Accept from a duplicate of the listening socket, so that closing it never gives the port away."""
         loop = asyncio.get_running_loop()
         accepted = self._socket.dup()
-        self._accepting = await loop.create_server(lambda: Connection(self, idle_s=self.settings.idle_s), sock=accepted)
+        server = await loop.create_server(lambda: Connection(self, idle_s=self.settings.idle_s), sock=accepted)
+        if self._listening:
+            self._accepting = server
+        else:  # it died again meanwhile, and the loop has made the socket listen
+            server.close()
+            self._shut()
 
     def _unlisten(self) -> None:
-        if self._accepting is not None:
-            self._accepting.close()
-            self._accepting = None
-            # On Linux this ends listening and keeps an explicit binding: the port refuses, and nobody else can take it.
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._listening:
+            self._listening = False
+            if self._accepting is not None:
+                self._accepting.close()
+                self._accepting = None
+            self._shut()
+
+    def _shut(self) -> None:
+        # On Linux this ends listening and keeps an explicit binding: the port refuses, and nobody else can take it.
+        self._socket.shutdown(socket.SHUT_RDWR)
 
     # -- the connections' handler
 
@@ -232,7 +245,7 @@ class Replica:
         engine = self.driver.engine
         return {
             "url": self.url,
-            "listening": self._accepting is not None,
+            "listening": self._listening,
             "requests_seen": self.requests_seen,
             "completed": self.completed,
             "aborted": self.aborted,

@@ -10,7 +10,7 @@ from tests.raw import CHAT, request
 
 COMPLETIONS, RESPONSES, MESSAGES = "/v1/completions", "/v1/responses", "/v1/messages"
 EMBEDDINGS, TOKENIZE = "/v1/embeddings", "/tokenize"
-WORDS = ["river", "stone", "light", "winter", "engine", "garden", "copper", "harbor", "東京", "naïve", "🚀"]
+WORDS = ("river", "stone", "light", "winter", "engine", "garden", "copper", "東京", "naïve", "🚀")
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "string"}}}}}
 
 Body = dict[str, Any]

@@ -120,3 +120,11 @@ def _totals(harness: Running) -> Counter[tuple[str, str]]:
         label = told.get("code") or told.get("reason") or told.get("kind") or ""
         found[name, label] += int(float(value))
     return found
+
+
+def resumed(harness: Running) -> int:
+    """How many times a stream went on at another replica."""
+    found = re.search(
+        r'^gateway_resumes_total\{outcome="resumed"\} (\S+)', harness.gateway.metrics.render().decode(), re.M
+    )
+    return int(float(found[1])) if found else 0

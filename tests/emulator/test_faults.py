@@ -2,6 +2,7 @@
 
 import json
 
+import anyio.lowlevel
 import httpx
 import msgspec
 import pytest
@@ -50,6 +51,27 @@ async def test_die_and_recover(fleet: Fleet) -> None:
                 pass
         await replica.until(lambda r: r.running == 0)
         replica.recover()
+        async with httpx.AsyncClient(base_url=replica.url) as client:
+            assert (await client.post(CHAT, json=chat("x", max_tokens=2))).status_code == 200
+
+
+@pytest.mark.parametrize("dead", [True, False])
+async def test_a_restart_that_is_cut_short(dead: bool) -> None:
+    """Whatever comes in one go, the last word holds, and only one listener is left (which the loop would warn of)."""
+    async with Fleet(1, speed=100) as fleet:
+        replica = fleet.replica(0)
+        for _ in range(3):
+            replica.fault("die")
+            replica.recover()
+        if dead:
+            replica.fault("die")
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        if dead:
+            with pytest.raises(ConnectionRefusedError):
+                async with connect(replica):
+                    pass
+            replica.recover()
         async with httpx.AsyncClient(base_url=replica.url) as client:
             assert (await client.post(CHAT, json=chat("x", max_tokens=2))).status_code == 200
 
