@@ -15,7 +15,7 @@ from gateway.core.policies import POLICIES
 from gateway.emulator.engine import EngineParams
 from gateway.lab import steering
 from gateway.lab.capacity import capacity
-from gateway.lab.entrants import ENTRANTS, PEERS, TRIALS, Entrant
+from gateway.lab.entrants import ENTRANTS, PEERS, Entrant
 from gateway.lab.figures import Slo, figures
 from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot, relative
 from gateway.lab.setup import FOREVER, HARDWARE_GPUS, Kill, Setup, Throttle, pairs, span
@@ -32,7 +32,7 @@ LOAD = 0.7
 _T = TypeVar("_T")
 
 _EPILOG = f"""traces: {", ".join(GENERATORS)}; a file in Mooncake's format; this gateway's access log.
-policies: {", ".join(POLICIES)}; on trial: {", ".join(TRIALS)}; for comparison, as we read them:
+policies: {", ".join(POLICIES)}; for comparison, as we read them:
 {", ".join(PEERS)}."""
 
 

@@ -1,4 +1,4 @@
-"""Who may run in the lab: the gateway's own policies, changes on trial, and the peers' rules, by name."""
+"""Who may run in the lab: the gateway's own policies and the peers' rules, by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from gateway.core.policies import POLICIES, Policy
 from gateway.core.policies.system_prompt import SystemPrompt
 from gateway.lab.peers import Dynamo, Gie, Seen, Sglang, UncachedInFlight
 from gateway.lab.setup import SCRAPE_S
-from gateway.lab.trial import PrefixTrial
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,6 @@ def _ours(name: str) -> Entrant:
     return Entrant(name, lambda _seen: make())
 
 
-TRIALS: Mapping[str, Entrant] = {PrefixTrial.name: Entrant(PrefixTrial.name, PrefixTrial)}
-"""Changes of our rule that do not serve yet."""
-
 PEERS: Mapping[str, Entrant] = {
     entrant.name: entrant
     for entrant in (
@@ -43,5 +39,5 @@ PEERS: Mapping[str, Entrant] = {
     )
 }
 
-ENTRANTS: Mapping[str, Entrant] = {**{name: _ours(name) for name in POLICIES}, **TRIALS, **PEERS}
+ENTRANTS: Mapping[str, Entrant] = {**{name: _ours(name) for name in POLICIES}, **PEERS}
 """All policies that can be named, ours first."""

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.policies import POLICIES
-from gateway.lab.entrants import ENTRANTS, PEERS, TRIALS
+from gateway.lab.entrants import ENTRANTS, PEERS
 from gateway.lab.peers import Seen
 
 
@@ -12,7 +12,7 @@ def test_bounded_hash_is_our_own_rule_for_system_prompts() -> None:
 
 
 def test_every_policy_of_the_gateway_can_be_named() -> None:
-    assert list(ENTRANTS) == [*POLICIES, *TRIALS, *PEERS]
+    assert list(ENTRANTS) == [*POLICIES, *PEERS]
     assert {entrant.make(Seen()).name for name, entrant in ENTRANTS.items() if name in POLICIES} == set(POLICIES)
 
 

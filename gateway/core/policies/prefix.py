@@ -16,19 +16,21 @@ G = 0.07
 K = 0.05
 """Tokens of work for each prompt token in flight there: its decodes are slowed by a prefill. As little sensitive."""
 
-W = 1.0
-"""Tokens of work for each token by which the KV cache would be too full: a preempted token is computed again."""
+W = 10.0
+"""Tokens of work for each token computed anew while the caches of the whole fleet are full: what it takes up throws
+out prefixes that others come back for, and they are computed anew, too."""
 
 THETA = 0.85
-"""KV cache usage above which it is too full."""
+"""KV cache usage from which on a replica counts as full in part; at 1 it counts as full."""
 
 _NOMINAL = Slowdown()
 
 
 class Prefix:
     """Score, in tokens: prefill already promised to the replica, plus the part of this prompt that it does not hold,
-    dearer with each request in flight, plus a little for every prompt token that it is decoding on, plus what its KV
-    cache would be short of. A replica whose slow-down is not known counts as nominal, an unknown KV cache as empty."""
+    dearer with each request in flight and with the shortage of KV cache in the fleet, plus a little for every prompt
+    token that it is decoding on. A replica whose slow-down is not known counts as nominal; one whose KV cache is not
+    known says nothing about the shortage."""
 
     name = "prefix"
     unit = "tokens"
@@ -44,38 +46,42 @@ class Prefix:
     ) -> Sequence[float]:
         g, k = self._g, self._k
         whole = facts.uncached_tokens(0)
+        dearer = 1 + self._w * self._shortage(candidates, books)
         scores = []
         for view in candidates:
             replica = view.replica.id
             load = books[replica]
             depth = match.depth(replica)
             work = facts.uncached_tokens(depth) if depth else whole
-            prefill = load.queued_tokens + work * (1 + g * load.in_flight)
-            if view.kv is not None:
-                prefill += self._shortage(view, load.held_tokens, work)
+            prefill = load.queued_tokens + work * (dearer + g * load.in_flight)
             slow = view.slowdown or _NOMINAL
             scores.append(slow.prefill * prefill + slow.decode * k * load.held_tokens)
         return scores
 
-    def _shortage(self, view: ReplicaView, held_tokens: int, work: int) -> float:
-        """`w` times the tokens by which this request would take the KV cache above `theta`; 0 while unknown."""
-        kv = view.kv
-        if kv is None or kv.capacity_tokens <= 0:
-            return 0.0
-        use = kv.usage_ratio + (held_tokens - kv.held_tokens + work) / kv.capacity_tokens
-        return self._w * max(0.0, use - self._theta) * kv.capacity_tokens
+    def _shortage(self, candidates: Sequence[ReplicaView], books: Books) -> float:
+        """How full the KV caches are above `theta`, 0 to 1, as a mean of those that are known; 0 where none is.
+
+        Of all, not of each: were the fullest one dearer, prompts would leave the replica that holds them and take up
+        room at another one too, so that all have less.
+        """
+        shares = []
+        for view in candidates:
+            kv = view.kv
+            if kv is not None and kv.capacity_tokens > 0:
+                use = kv.usage_ratio + (books[view.replica.id].held_tokens - kv.held_tokens) / kv.capacity_tokens
+                shares.append(min(1.0, max(0.0, use - self._theta) / (1 - self._theta)) if self._theta < 1 else 0.0)
+        return sum(shares) / len(shares) if shares else 0.0
 
     def terms(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
     ) -> Sequence[Sequence[Term]]:
-        return [self._terms(facts, view, books, match.depth(view.id)) for view in candidates]
+        shortage = self._shortage(candidates, books)
+        return [self._terms(facts, view, books, match.depth(view.id), shortage) for view in candidates]
 
-    def _terms(self, facts: RequestFacts, view: ReplicaView, books: Books, depth: int) -> list[Term]:
+    def _terms(self, facts: RequestFacts, view: ReplicaView, books: Books, depth: int, shortage: float) -> list[Term]:
         load = books[view.id]
         work = facts.uncached_tokens(depth)
         slow = view.slowdown or _NOMINAL
-        shortage = self._shortage(view, load.held_tokens, work)
-        pressure = "what its KV cache would be short of" if view.kv else "its KV cache usage is not known"
         return [
             Term(
                 "queued_prefill",
@@ -93,7 +99,11 @@ class Prefix:
                 slow.decode * self._k * load.held_tokens,
                 f"running answers made slower by this prefill; their prompts are {load.held_tokens} tokens",
             ),
-            Term("kv_pressure", slow.prefill * shortage, pressure),
+            Term(
+                "kv_pressure",
+                slow.prefill * work * self._w * shortage,
+                f"what this prefill throws out of full KV caches; the fleet is {shortage:.0%} short of room",
+            ),
         ]
 
     def reason(
