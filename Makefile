@@ -34,7 +34,7 @@ vllm: $(BIN)/python  ## the environment of real vLLM on the CPU, in the user's c
 	$(BIN)/python -m tests.real_vllm.environment
 
 test-vllm: $(VENV)/.dev vllm  ## two real vLLM replicas on the CPU, and the gateway before them
-	REAL_VLLM=1 $(BIN)/pytest tests/real_vllm
+	REAL_VLLM=1 $(BIN)/pytest tests/real_vllm $(VLLM_TESTS)
 
 load: $(VENV)/.loadtest  ## users by locust, headless, for TIME against HOST; KIND=CharacterUser for one kind; see loadtest/README.md
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --host $(HOST) -u $(USERS) -r $(USERS) -t $(TIME) $(CSV:%=--csv %) $(KIND)
