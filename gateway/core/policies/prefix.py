@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gateway.core.affinity import Match
 from gateway.core.books import Books
 from gateway.core.request import RequestFacts
-from gateway.core.types import ReplicaId, ReplicaView, Slowdown, Term
+from gateway.core.types import KvCache, ReplicaId, ReplicaView, Slowdown, Term
 
 G = 0.07
 """Share by which each request in flight slows a new prefill. Half or twice of it changes p99 TTFT by 1.5 % at most."""
@@ -29,8 +29,8 @@ _NOMINAL = Slowdown()
 class Prefix:
     """Score, in tokens: prefill already promised to the replica, plus the part of this prompt that it does not hold,
     dearer with each request in flight and with the shortage of KV cache in the fleet, plus a little for every prompt
-    token that it is decoding on. A replica whose slow-down is not known counts as nominal; one whose KV cache is not
-    known says nothing about the shortage."""
+    token that it is decoding on, plus what would be too much for its own KV cache. A replica whose slow-down is not
+    known counts as nominal; one whose KV cache is not known as having room, and it says nothing about the fleet's."""
 
     name = "prefix"
     unit = "tokens"
@@ -54,6 +54,8 @@ class Prefix:
             depth = match.depth(replica)
             work = facts.uncached_tokens(depth) if depth else whole
             prefill = load.queued_tokens + work * (dearer + g * load.in_flight)
+            if view.kv is not None:
+                prefill += self._excess(view.kv, load.held_tokens, work)
             slow = view.slowdown or _NOMINAL
             scores.append(slow.prefill * prefill + slow.decode * k * load.held_tokens)
         return scores
@@ -61,8 +63,8 @@ class Prefix:
     def _shortage(self, candidates: Sequence[ReplicaView], books: Books) -> float:
         """How full the KV caches are above `theta`, 0 to 1, as a mean of those that are known; 0 where none is.
 
-        Of all, not of each: were the fullest one dearer, prompts would leave the replica that holds them and take up
-        room at another one too, so that all have less.
+        Of all, not of each: were the fullest one that much dearer, prompts would leave the replica that holds them and
+        take up room at another one too, so that all have less.
         """
         shares = []
         for view in candidates:
@@ -71,6 +73,14 @@ class Prefix:
                 use = kv.usage_ratio + (books[view.replica.id].held_tokens - kv.held_tokens) / kv.capacity_tokens
                 shares.append(min(1.0, max(0.0, use - self._theta) / (1 - self._theta)) if self._theta < 1 else 0.0)
         return sum(shares) / len(shares) if shares else 0.0
+
+    def _excess(self, kv: KvCache, held_tokens: int, work: int) -> float:
+        """Tokens by which this request takes the replica's own KV cache above `theta`; at most what it computes there,
+        since no more of it can be computed twice."""
+        if kv.capacity_tokens <= 0:
+            return 0.0
+        use = kv.usage_ratio + (held_tokens - kv.held_tokens + work) / kv.capacity_tokens
+        return min(work, max(0.0, use - self._theta) * kv.capacity_tokens)
 
     def terms(
         self, facts: RequestFacts, candidates: Sequence[ReplicaView], books: Books, match: Match
@@ -82,6 +92,7 @@ class Prefix:
         load = books[view.id]
         work = facts.uncached_tokens(depth)
         slow = view.slowdown or _NOMINAL
+        excess = self._excess(view.kv, load.held_tokens, work) if view.kv else 0.0
         return [
             Term(
                 "queued_prefill",
@@ -101,7 +112,7 @@ class Prefix:
             ),
             Term(
                 "kv_pressure",
-                slow.prefill * work * self._w * shortage,
+                slow.prefill * (work * self._w * shortage + excess),
                 f"what this prefill throws out of full KV caches; the fleet is {shortage:.0%} short of room",
             ),
         ]

@@ -66,14 +66,20 @@ def test_the_reason_tells_cache_from_load() -> None:
 
 
 def test_full_kv_caches_make_what_is_computed_anew_dearer_everywhere() -> None:
-    """A: use = 0.9 + (300 - 100) / 10,000 = 0.92; of the 0.1 above theta that is 0.2; B has room: 0.1 in the mean."""
+    """A: use = 0.9 + (300 - 100) / 10,000 = 0.92; of the 0.1 above theta that is 0.2; B has room: 0.1 in the mean.
+
+    With the request's 1,000 tokens A itself is above theta by 1,200: at most what is computed there counts.
+    """
     books = Books()
     books.open(A, 0, 300)
     views = [replace(VIEWS[0], kv=KvCache(10_000, 0.9, 100)), replace(VIEWS[1], kv=KvCache(10_000, 0.2, 0))]
     match = PrefixIndex().match(())
     base = Prefix().score(FACTS, VIEWS, books, match)
-    assert Prefix(w=10, theta=0.9).score(FACTS, views, books, match) == [pytest.approx(one + 1000) for one in base]
-    assert Prefix(theta=1).score(FACTS, views, books, match) == base
+    assert Prefix(w=10, theta=0.9).score(FACTS, views, books, match) == [
+        pytest.approx(base[0] + 1000 + 1000),
+        pytest.approx(base[1] + 1000),
+    ]
+    assert Prefix(theta=1).score(FACTS, views[1:], books, match) == base[1:]
     none = [replace(view, kv=KvCache(0, 1.0, 0)) for view in VIEWS]
     assert Prefix().score(FACTS, none, books, match) == base
 
