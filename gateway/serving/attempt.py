@@ -13,7 +13,6 @@ from gateway.observability.ledger import Series
 from gateway.serving.answer import Answer
 from gateway.serving.asking import Asking
 from gateway.serving.dial import DialFailed, dial
-from gateway.serving.lookout import Stream
 from gateway.serving.seam import Errand, Seam, first_errand
 from gateway.serving.upstream import UpstreamConnection
 from gateway.serving.witness import BUSY
@@ -25,7 +24,7 @@ OVERLOADED = frozenset({429, BUSY})
 """What a replica says that has too much to do: another may have less. Any other 4xx is final."""
 
 
-class Attempt(Stream):
+class Attempt:
     """Ends by `failed` or `answered`, which the asker is told, or by `drop`, which it asks for."""
 
     __slots__ = (

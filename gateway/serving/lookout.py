@@ -6,6 +6,7 @@ of a replica has moved for longer than its own pauses explain, its port is asked
 
 import asyncio
 from collections.abc import Iterable
+from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.core.fleet import Board
@@ -27,7 +28,7 @@ FORGET = 0.98
 ASK_EACH_S = 1.0
 
 
-class Stream:
+class Stream(Protocol):
     """A request at a replica, as the lookout sees it; `Attempt` is one."""
 
     replica: Replica
@@ -35,11 +36,9 @@ class Stream:
     @property
     def moved_at(self) -> float | None:
         """When output last came, in monotonic seconds; `None` while there was none."""
-        raise NotImplementedError
 
     def lose(self, error: GatewayError, reason: str) -> None:
         """Its replica is given up."""
-        raise NotImplementedError
 
 
 class _Ear:
