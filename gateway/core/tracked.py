@@ -58,10 +58,10 @@ class TrackedRelay(StreamRelay):
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
-        if self._splitter.holds or self.failed is not None:
-            return self._study(data)
+        if self.carry.lost:
+            return super().feed(data)
         found = self._holes.read(data)
-        if found is None:
+        if found is None or self._splitter.holds or self.failed is not None:
             return self._study(data)
         text, ids, shown = found
         self.output = True
@@ -77,7 +77,10 @@ class TrackedRelay(StreamRelay):
         return shown
 
     def _learn(self, event: bytes) -> None:
-        self._holes.cut(event)
+        if not self.carry.lost:
+            self._holes.cut(event)
+        elif self._show(event) == event:
+            super()._learn(event)
 
     def _show(self, event: bytes) -> bytes:
         return event if self._shows_ids or not self.carry.exact else without_ids(event)
