@@ -57,7 +57,7 @@ class Seam:
             raise ReplicaFailed(f"replica {replica.id} cannot go on with the answer: {error}") from None
 
     async def _errand(self, desk: Desk, replica: Replica) -> Errand:
-        """Raises msgspec's errors, too: where /detokenize answers something else, or a field of the client's is of a type
+        """Raises msgspec's errors, too: where /detokenize answers something else, or a field of the client's has a type
         that replicas take and the gateway does not read (a `max_tokens` in quotation marks)."""
         facts, carry = self._facts, self._carry
         if not carry.exact:
