@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 REQUESTS = 120
 EXACT_SHARE = 0.8
 """Of the resumable streams, at least. Mostly it is all but those that one fault makes something else (a short JSON
-body). The rest have met more failing replicas in a row than a request may ask, or a machine that stood still for a second."""
+body). The rest have met more failing replicas in a row than a request may ask, or a machine that stood still for a
+second."""
 
 FLAT_ROUNDS = 20
 FLAT_REQUESTS = 30
