@@ -365,3 +365,4 @@ class Exchange:
         if facts is not None and record.prompt_tokens:
             desk.ratios.learn(facts.model, facts.prompt_bytes, record.prompt_tokens)
         desk.ledger.settle(record)
+        self._last = None  # it knows this exchange: without a cycle, all of it goes at once, and not by collections
