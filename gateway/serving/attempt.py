@@ -93,8 +93,7 @@ class Attempt:
             self._run()
 
     def _run(self) -> None:
-        connection = self._desk.pool.take(self.replica)
-        if connection is not None:
+        if (connection := self._desk.pool.take(self.replica)) is not None:
             self._send(connection)
         else:
             self._desk.pool.spawn(self._connect())
