@@ -69,14 +69,20 @@ def unbroken(replica: Replica, path: str, body: dict[str, Any]) -> str:
     return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
 
+@pytest.fixture(scope="module")
+def expected(replicas: list[Replica]) -> list[str]:
+    """The texts of all streams, unbroken."""
+    with ThreadPoolExecutor(len(STREAMS)) as pool:
+        return list(pool.map(lambda stream: unbroken(replicas[1], *stream), STREAMS))
+
+
 @pytest.mark.parametrize("only_engine", [False, True])
 def test_streams_outlive_their_replica(
-    gateway: Serving, http: httpx.Client, replicas: list[Replica], only_engine: bool
+    gateway: Serving, http: httpx.Client, replicas: list[Replica], expected: list[str], only_engine: bool
 ) -> None:
     """kill -9 in mid-stream, of all its processes or of its engine alone, whose server then tells an error: every
     client reads on, and has the text that an unbroken greedy run gives."""
     victim, other = replicas
-    expected = [unbroken(other, path, body) for path, body in STREAMS]
     reader = Reader(http)
     told(gateway, other, "drain")  # all of them begin at the victim
     with ThreadPoolExecutor(len(STREAMS)) as pool:
