@@ -1,4 +1,4 @@
-# make run | test | check | lock | demo | clients | load | vllm | test-vllm | compare | soak | chaos — needs only Python 3.11 or later with venv, and make.
+# make run | test | check | lock | demo | clients | load | vllm | test-vllm | compare | soak | killed | chaos — needs only Python 3.11 or later with venv, and make.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS := $(VENV)-peers
@@ -13,7 +13,7 @@ USERS ?= 20
 TIME ?= 60s
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate pyproject.toml
 
-.PHONY: run test check lock demo clients load vllm test-vllm compare soak chaos
+.PHONY: run test check lock demo clients load vllm test-vllm compare soak killed chaos
 run: $(VENV)/.runtime  ## serve; without CONFIG=FILE with an embedded fleet of emulated replicas
 	$(BIN)/gateway serve $(if $(CONFIG),-c $(CONFIG))
 
@@ -55,6 +55,9 @@ $(PEERS)/.done: | $(BIN)/python  # each in an environment of its own; what canno
 
 soak: $(VENV)/.runtime  ## SOAK_MINUTES of load with faults: exit 1 if memory, sockets, tasks or book entries grow
 	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES)
+
+killed: $(VENV)/.runtime  ## replicas killed, silenced, frozen and restarted under streams; KILLED='--only die --rate 20' changes options
+	$(BIN)/python -m loadtest.killed $(KILLED)
 
 chaos: $(VENV)/.dev  ## tests/chaos at length: storms of CHAOS_SEEDS (7,10-19), CHAOS_ROUNDS each
 	CHAOS_SEEDS=$(CHAOS_SEEDS) CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest -n auto --timeout 1200 tests/chaos

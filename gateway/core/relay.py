@@ -48,10 +48,16 @@ class StreamRelay:
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
-        if self._stencil.fits(data) and not self._splitter.holds and self.failed is None:
-            self.output = True
-            return data
+        if not self._splitter.holds and self.failed is None:
+            shown = self._known(data)
+            if shown is not None:
+                self.output = True
+                return shown
         return self._study(data)
+
+    def _known(self, event: bytes) -> bytes | None:
+        """What the client is to see of an event that is output like those before it; `None` if it has to be parsed."""
+        return event if self._stencil.fits(event) else None
 
     def _study(self, data: bytes) -> bytes:
         self.output = False
@@ -61,8 +67,16 @@ class StreamRelay:
         if self._splitter.opaque:
             self.ended = self.output = True
             return b"".join(events)
-        kept = [self._show(event) for event in events if self._look(event)]
-        return kept[0] if len(kept) == 1 else b"".join(kept)
+        return b"".join([self._pass(event) for event in events])
+
+    def _pass(self, event: bytes) -> bytes:
+        """What the client is to see of one event among others, or of one that came in parts."""
+        if self.failed is None:
+            shown = self._known(event)
+            if shown is not None:
+                self.output = True
+                return shown
+        return self._show(event) if self._look(event) else b""
 
     def _look(self, event: bytes) -> bool:
         """Learn from one event; whether the client is to see it."""

@@ -1,14 +1,19 @@
 """A stream's token events are alike in all their bytes but the text: the next one is known without being parsed.
 
-An event that was parsed, and is nothing but output, is cut open at its text. Another read with the same bytes before
-and behind, and between them a string without a quotation mark, differs from it in the text alone, so that it means the
-same. Whatever is not exactly so is parsed as ever.
+An event that was parsed, and is nothing but output, is cut open at its text. Another one with the same bytes before and
+behind, and between them one string of JSON, differs from it in the text alone, so that it means the same. Whatever is
+not exactly so is parsed as ever.
 """
 
 import re
 
 _TEXT = re.compile(rb'"(?:content|text|reasoning_content|reasoning|delta)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 """A member that holds output, with its value. Within a JSON string its quotation marks would have been escaped."""
+
+_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*')
+"""The inside of a string, up to the quotation mark that ends it."""
+
+_BACKSLASH = 0x5C
 
 _IDS = re.compile(rb'"token_ids"\s*:\s*(\[([\d,\s]*)\])')
 """The member that vLLM fills for `return_token_ids`. Within a JSON string its quotation marks would be escaped."""
@@ -19,16 +24,25 @@ MAX_CUTS = 16
 """Streams whose events differ elsewhere (log probabilities, sequence numbers) are not worth more attempts."""
 
 
+def _text_end(data: bytes, start: int) -> int:
+    """Where the string whose inside begins at `start` ends; -1 or the end of all if it does not."""
+    end = data.find(b'"', start)
+    if end > start and data[end - 1] == _BACKSLASH:  # an escaped mark, or the end of a text that ends in a backslash
+        match = _STRING.match(data, start)
+        assert match is not None  # it matches anything
+        end = match.end()
+    return end
+
+
 class Stencil:
     """What lies before and behind the text of a stream's token events; fits nothing until `cut`."""
 
-    __slots__ = ("_after", "_before", "_cuts", "_least", "_stop")
+    __slots__ = ("_after", "_before", "_cuts", "_least")
 
     def __init__(self) -> None:
         self._before = b""
         self._after = b""
         self._least = 0
-        self._stop = 0
         self._cuts = 0
 
     def fits(self, data: bytes) -> bool:
@@ -38,8 +52,12 @@ class Stencil:
             0 < least <= len(data)
             and data.startswith(self._before)
             and data.endswith(self._after)
-            and data.find(b'"', len(self._before), self._stop) < 0
+            and _text_end(data, len(self._before)) == len(data) - len(self._after)
         )
+
+    def text_in(self, event: bytes) -> bytes:
+        """The text of an event that fits, as it stands between its quotation marks."""
+        return event[len(self._before) : len(event) - len(self._after)]
 
     def cut(self, event: bytes) -> None:
         """Learn from a whole event with its blank line, which is known to be output and nothing else."""
@@ -50,7 +68,6 @@ class Stencil:
         if text is not None and event.endswith(b"\n\n"):
             self._before, self._after = event[: text.start(1)], event[text.end(1) :]
             self._least = len(self._before) + len(self._after) + 1
-            self._stop = -len(self._after)
 
 
 class IdsStencil:
@@ -69,7 +86,7 @@ class IdsStencil:
         if not 0 < self._least <= len(data) or not data.startswith(self._before) or not data.endswith(self._after):
             return None
         start = len(self._before)
-        end = data.find(b'"', start)
+        end = _text_end(data, start)
         if end <= start or not data.startswith(self._middle, end):
             return None
         ids = data[end + len(self._middle) : -len(self._after)]

@@ -56,16 +56,20 @@ class TrackedRelay(StreamRelay):
         self._shows_ids = shows_ids
         self._holes = IdsStencil(show=shows_ids)
 
-    def feed(self, data: bytes) -> bytes:
-        """The bytes to hand on to the client now; may be empty."""
-        if self.carry.lost:
-            return super().feed(data)
-        found = self._holes.read(data)
-        if found is None or self._splitter.holds or self.failed is not None:
-            return self._study(data)
+    def _known(self, event: bytes) -> bytes | None:
+        carry = self.carry
+        if carry.lost:
+            return super()._known(event)
+        if not carry.exact:
+            shown = super()._known(event)
+            if shown is not None:
+                carry.add(self._stencil.text_in(event), b"")
+            return shown
+        found = self._holes.read(event)
+        if found is None:
+            return None
         text, ids, shown = found
-        self.output = True
-        self.carry.add(text, ids)
+        carry.add(text, ids)
         return shown
 
     def _look(self, event: bytes) -> bool:
@@ -77,7 +81,7 @@ class TrackedRelay(StreamRelay):
         return shown
 
     def _learn(self, event: bytes) -> None:
-        if not self.carry.lost:
+        if self.carry.exact and not self.carry.lost:
             self._holes.cut(event)
         elif self._show(event) == event:
             super()._learn(event)

@@ -1,7 +1,8 @@
 """Looks for replicas that have fallen silent, and for those whose time to drain is over: their streams go on elsewhere.
 
-A vLLM that is stopped often sends neither another byte nor an end, while its port refuses already. So where no stream
-of a replica has moved for longer than its own pauses explain, its port is asked, and not the idle time-out waited for.
+A vLLM that is stopped often sends neither another byte nor an end, while its port refuses already. So where nothing of
+a replica has moved for a moment its port is asked, and neither the idle time-out nor that for the first token waited
+for. A port that refuses is certain; that health has put it out is not, and its own pauses must not explain the silence.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from gateway.serving.upstream import Pool
 
 PERIOD_S = 0.25
 QUIET_S = 0.5
-"""Shorter silences are nothing: a long prefill of others holds up every stream of a replica for as long."""
+"""Shorter silences are nothing: a long prefill of others holds up every stream of a replica for as long. To ask costs
+one connection, so that no longer pause of late is a reason to ask later."""
 
 PAUSES = 2.0
 """A silence so many times as long as the longest of late is not explained by them."""
@@ -46,20 +48,32 @@ class _Ear:
 
     __slots__ = ("asked_at", "draining_since", "moved_at", "pause_s", "silent_s")
 
-    def __init__(self) -> None:
-        self.moved_at = 0.0
+    def __init__(self, now: float) -> None:
+        self.moved_at = now
+        """When it was last heard of; where nothing has moved yet, when its first stream was seen."""
         self.silent_s = 0.0
         self.pause_s = 0.0
         self.asked_at = 0.0
         self.draining_since: float | None = None
 
-    def hear(self, moved_at: float, now: float) -> bool:
-        """Whether the silence since the replica's newest output is longer than its pauses explain."""
+    def hear(self, moved: list[float], now: float) -> None:
+        """`moved`: when output of its streams last came."""
         self.pause_s *= FORGET
+        moved_at = max(moved, default=0.0)
         if moved_at > self.moved_at:  # what was silent at the last look has moved: it was a pause
             self.pause_s = max(self.pause_s, self.silent_s)
-        self.moved_at, self.silent_s = moved_at, now - moved_at
-        return self.silent_s > max(QUIET_S, PAUSES * self.pause_s)
+            self.moved_at = moved_at
+        self.silent_s = now - self.moved_at
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has been silent for a moment."""
+        return self.silent_s > QUIET_S
+
+    @property
+    def explained(self) -> bool:
+        """Whether it was silent for as long of late, and went on."""
+        return self.silent_s <= PAUSES * self.pause_s
 
 
 class Lookout:
@@ -96,7 +110,7 @@ class Lookout:
         at: dict[ReplicaId, list[Stream]] = {}
         for stream in self._streams:
             at.setdefault(stream.replica.id, []).append(stream)
-        self._ears = {replica: self._ears.get(replica) or _Ear() for replica in at}
+        self._ears = {replica: self._ears.get(replica) or _Ear(now) for replica in at}
         for replica, streams in at.items():
             self._listen(self._ears[replica], states.get(replica), streams, now)
 
@@ -112,12 +126,13 @@ class Lookout:
         elif now - ear.draining_since > self._drain_timeout_s:
             _lose(streams, Draining(f"replica {replica.id} has drained", retry_after_s=1), "drain")
             return
-        moving = [stream for stream in streams if stream.moved_at is not None]
-        if not moving or not ear.hear(max(stream.moved_at or 0.0 for stream in moving), now):
+        ear.hear([stream.moved_at for stream in streams if stream.moved_at is not None], now)
+        if not ear.quiet:
             return
-        if state is ReplicaState.EJECTED:
+        if state is ReplicaState.EJECTED and not ear.explained:
+            moving = [stream for stream in streams if stream.moved_at is not None]
             _lose(moving, ReplicaFailed(f"replica {replica.id} is silent, and out"), "silent")
-        elif now - ear.asked_at >= ASK_EACH_S:
+        if now - ear.asked_at >= ASK_EACH_S:
             ear.asked_at = now
             self._pool.spawn(self._ask(replica))
 

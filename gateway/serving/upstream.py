@@ -262,6 +262,9 @@ class Pool:
                 del self._addresses[key]
 
     def close(self) -> None:
+        """Close what is idle, and end the dials that are under way: nobody is left to use what they would bring."""
+        for task in self._dials:
+            task.cancel()
         for address in self._addresses.values():
             while address.free:
                 address.free.pop().abort()
@@ -273,5 +276,15 @@ class Pool:
             address = self._addresses[key] = Address(replica)
         return address
 
+    @property
+    def dialling(self) -> int:
+        """How many dials are under way, questions of the gateway's own among them."""
+        return len(self._dials)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for a request."""
+        return sum(len(address.free) for address in self._addresses.values())
+
     def __repr__(self) -> str:
-        return f"<Pool {', '.join(f'{a.host}:{a.port}: {len(a.free)} idle' for a in self._addresses.values())}>"
+        return f"<Pool {self.idle} idle, {self.dialling} dialling>"

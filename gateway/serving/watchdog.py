@@ -1,12 +1,16 @@
 """One timer for every deadline: a chunk that passes writes down a number, and no timer is set or cancelled for it."""
 
 import asyncio
+from math import inf
 from typing import Protocol
 
 from gateway.clock import Clock
 
 PERIOD_S = 0.25
-"""How late a deadline may be noticed; the contract's shortest limits are seconds."""
+"""How late a deadline may be noticed that was set since the last look; the contract's shortest limits are seconds."""
+
+LEAST_S = 0.005
+"""Between two looks. A deadline that is known by then is noticed so late at most."""
 
 
 class Watched(Protocol):
@@ -22,14 +26,21 @@ class Watchdog:
         self._clock = clock
         self.watched: set[Watched] = set()
 
-    def look(self) -> None:
-        """One round over everything watched."""
+    def look(self) -> float:
+        """One round over everything watched; how many seconds from now the next deadline is, `inf` without one."""
         now = self._clock.monotonic()
-        for member in [member for member in self.watched if member.deadline <= now]:
-            member.expired()
+        if self._next <= now:
+            for member in [member for member in self.watched if member.deadline <= now]:
+                member.expired()
+        return self._next - now
+
+    @property
+    def _next(self) -> float:
+        return min([member.deadline for member in self.watched], default=inf)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
+        wait_s = PERIOD_S
         while True:
-            await asyncio.sleep(PERIOD_S)
-            self.look()
+            await asyncio.sleep(min(PERIOD_S, max(LEAST_S, wait_s)))
+            wait_s = self.look()

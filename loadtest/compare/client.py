@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio
 import httptools
@@ -48,6 +48,12 @@ class Outcome:
     def refused(self) -> bool:
         """It failed before its first output, or had none when the load was over."""
         return self.first_s is None
+
+    def hear(self, body: bytes, now_s: float) -> None:
+        """Bytes of its body have come. Whoever wants to keep them does so here."""
+
+
+Made = TypeVar("Made", bound=Outcome)
 
 
 class Connection(asyncio.Protocol):
@@ -102,6 +108,7 @@ class Connection(asyncio.Protocol):
         outcome = self._outcome
         if outcome is None:
             return
+        outcome.hear(body, self._now())
         outcome.chunks += body.count(b"data: {")
         self._tail = (self._tail + body)[-_TAIL_BYTES:]
         if outcome.first_s is None and _OUTPUT.search(self._tail):
@@ -143,9 +150,9 @@ class Load:
     def now(self) -> float:
         return time.perf_counter() - self._started_s
 
-    async def run(self, planned: Sequence[Planned]) -> list[Outcome]:
+    async def run(self, planned: Sequence[Planned], make: Callable[[Planned], Made]) -> list[Made]:
         """Send each when it is due. What has not ended `drain_s` after the last one is given up."""
-        outcomes = [Outcome(one) for one in planned]
+        outcomes = [make(one) for one in planned]
         self._started_s = time.perf_counter()
         async with anyio.create_task_group() as group:
             for outcome in outcomes:

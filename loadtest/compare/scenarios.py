@@ -73,12 +73,12 @@ async def run(peer: Peer, scenario: Scenario, directory: Path, *, seconds: float
         embedded_fleet(REPLICAS, speed=speed, options=options) as fleet,
         started(peer, fleet, directory, gpus=GPUS) as router,
     ):
-        await _ready(router)
+        await ready(router)
         emulator = System("fleet", 0, fleet.pid)
         before = (router.cpu_s(), emulator.cpu_s(), time.process_time(), time.perf_counter())
         async with anyio.create_task_group() as group:
             group.start_soon(_command, fleet, scenario, seconds)
-            outcomes = await Load(router.port, speed).run(planned)
+            outcomes = await Load(router.port, speed).run(planned, Outcome)
         after = (router.cpu_s(), emulator.cpu_s(), time.process_time(), time.perf_counter())
         preemptions = await _preemptions(fleet)
     router_s, fleet_s, load_s, wall_s = (late - early for early, late in zip(before, after, strict=True))
@@ -87,7 +87,7 @@ async def run(peer: Peer, scenario: Scenario, directory: Path, *, seconds: float
     )
 
 
-async def _ready(router: System) -> None:
+async def ready(router: System) -> None:
     """Until a chat is answered."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
     url = f"http://127.0.0.1:{router.port}/v1/chat/completions"

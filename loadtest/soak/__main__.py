@@ -1,14 +1,11 @@
 """Command line: `python -m loadtest.soak`. Exit 0: all is flat. 1: something grew, or nobody can tell. 130: Ctrl-C."""
 
 import argparse
-import contextlib
 import itertools
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -18,7 +15,8 @@ import uvloop
 from gateway.cli.embedded import EmbeddedFleet, embedded_fleet
 from loadtest.compare.client import Load, Outcome
 from loadtest.compare.workload import plan
-from loadtest.overhead.systems import System, free_port, wait_for_port
+from loadtest.overhead.systems import System
+from loadtest.serving import serving
 from loadtest.soak.verdict import FIGURES, verdict
 from loadtest.soak.watch import held, told
 
@@ -29,7 +27,6 @@ RATE_PER_S = 1.0
 BUSY_S = 15.0
 QUIET_S = 6.0
 """Connections to replicas are closed after 4 s, so that what is open then stays open."""
-STOP_S = 10.0
 KV_TOKENS = 60_000
 """Small, so that caches and the prefix index are full after some minutes."""
 FAULTS: tuple[dict[str, object], ...] = (
@@ -41,13 +38,12 @@ FAULTS: tuple[dict[str, object], ...] = (
     {"fault": "garbage", "times": 5},
 )
 CONFIG = """\
-server: {{host: 127.0.0.1, port: {port}, drain_timeout_s: 2}}
-admin: {{host: 127.0.0.1, port: {admin}}}
-logging: {{level: warning}}
-resilience: {{first_token_timeout_s: 3, idle_timeout_s: 3}}
-telemetry: {{gpu: {{sources: [{{dcgm: "{gpus}", host: emulated}}]}}}}
+server: {host: 127.0.0.1, port: {port}, drain_timeout_s: 2}
+admin: {host: 127.0.0.1, port: {admin}}
+logging: {level: warning}
+resilience: {first_token_timeout_s: 3, idle_timeout_s: 3}
+telemetry: {gpu: {sources: [{dcgm: "%s", host: emulated}]}}
 replicas:
-{replicas}
 """
 
 
@@ -62,27 +58,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def serving(fleet: EmbeddedFleet, directory: Path) -> Iterator[tuple[System, str]]:
-    """A gateway before the fleet, and the URL of its admin port; ended on the way out."""
-    port, admin = free_port(), free_port()
+def config(fleet: EmbeddedFleet) -> str:
     rows = [f"  - {{url: '{url}', name: r{i}, gpus: ['emulated:{i}']}}" for i, url in enumerate(fleet.urls)]
-    config = directory / "gateway.yaml"
-    config.write_text(CONFIG.format(port=port, admin=admin, gpus=fleet.gpu_url, replicas="\n".join(rows)))
-    with (directory / "gateway.log").open("wb") as log:
-        command = [sys.executable, "-m", "gateway", "serve", "-c", str(config)]
-        child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        if not wait_for_port(port, 10.0):
-            raise RuntimeError(f"the gateway did not start: {(directory / 'gateway.log').read_text()[-600:]}")
-        yield System("gateway", port, child.pid), f"http://127.0.0.1:{admin}"
-    finally:
-        child.terminate()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    return CONFIG % fleet.gpu_url + "\n".join(rows) + "\n"
 
 
 async def round_of(number: int, gateway: System, fleet: EmbeddedFleet, http: httpx.AsyncClient) -> list[Outcome]:
@@ -99,7 +77,7 @@ async def round_of(number: int, gateway: System, fleet: EmbeddedFleet, http: htt
 
 async def _load(gateway: System, seed: int, duration_s: float, *, drain_s: float = 10.0) -> list[Outcome]:
     planned = plan("characters", rate_per_s=RATE_PER_S, duration_s=duration_s, seed=seed)
-    return await Load(gateway.port, SPEED, drain_s=drain_s).run(planned)
+    return await Load(gateway.port, SPEED, drain_s=drain_s).run(planned, Outcome)
 
 
 async def soak(minutes: float, gateway: System, admin_url: str, fleet: EmbeddedFleet) -> tuple[list[str], int]:
@@ -127,10 +105,10 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as directory,
         embedded_fleet(4, speed=SPEED, options=("--kv-tokens", str(KV_TOKENS))) as fleet,
-        serving(fleet, Path(directory)) as (gateway, admin_url),
+        serving(config(fleet), Path(directory)) as gateway,
     ):
         try:
-            grown, asked = uvloop.run(soak(minutes, gateway, admin_url, fleet))
+            grown, asked = uvloop.run(soak(minutes, gateway.system, gateway.admin_url, fleet))
         except KeyboardInterrupt:
             return 130
     print(*grown, sep="\n", end="\n" if grown else "")

@@ -52,7 +52,9 @@ def test_what_fits_would_have_been_read_as_output(known, other, changed):
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
 
 
-@pytest.mark.parametrize("text", [b"b", b" two words", b"line\\nbreak", b"\\u00e9", "é".encode()])
+@pytest.mark.parametrize(
+    "text", [b"b", b" two words", b"line\\nbreak", b"\\u00e9", "é".encode(), b'say \\"a\\"', b"C:\\\\", b'\\\\\\"']
+)
 def test_the_next_token_fits(text):
     """Nearly all events of a stream take the short way."""
     stencil = Stencil()
@@ -64,7 +66,9 @@ def test_the_next_token_fits(text):
     "data",
     [
         TOKEN % b"",
-        TOKEN % b'say \\"a\\"',
+        TOKEN % b'a"',
+        TOKEN % b"a\\",
+        TOKEN % b'","finish_reason":"stop","content":"a',
         TOKEN % b"b" + TOKEN % b"c",
         (TOKEN % b"b")[:-1],
         (TOKEN % b"b").replace(b"null", b'"stop"'),
@@ -73,7 +77,7 @@ def test_the_next_token_fits(text):
     ],
 )
 def test_anything_else_does_not_fit(data):
-    """No text, a quotation mark, two events, half of one, another end: these are parsed."""
+    """No text, another member, a string without an end, two events, half of one, another end: these are parsed."""
     stencil = Stencil()
     assert not stencil.fits(data)
     stencil.cut(TOKEN % b"a")
