@@ -35,7 +35,7 @@ async def state(harness: Running) -> dict[str, Any]:
 
 async def until_row(harness: Running, right: Callable[[dict[str, Any]], bool], replica: int = 0) -> dict[str, Any]:
     """The dashboard's row of a replica, once it is so."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not right(row := (await state(harness))["replicas"][replica]):
             await anyio.sleep(0.01)
     return row
@@ -188,6 +188,11 @@ def _sources() -> dict[str, list[bytes]]:
     }
 
 
+def temperatures(row: dict[str, Any]) -> dict[str, float]:
+    """Those that are known, by GPU."""
+    return {gpu["name"]: gpu["temp_c"] for gpu in row["gpus"] if gpu["temp_c"] is not None}
+
+
 async def test_bad_sources_stop_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Each is logged once and counted, what it would tell is unknown, the good one beside them is read, and requests
     are served all the while."""
@@ -212,9 +217,9 @@ async def test_bad_sources_stop_nothing(caplog: pytest.LogCaptureFixture) -> Non
                     told = {path: sum(f"{path} (n): " in line for line in lines) for path in bad}
                     told = {path: count for path, count in told.items() if count}
             assert set(told.values()) == {1}
-            row = await until_row(harness, lambda row: row["gpus"][0]["temp_c"] == 60)
-            whole = {"n:2": 60, "n:8": 50}  # of "/half" and "/labels", what can be read of them
-            assert {gpu["name"]: gpu["temp_c"] for gpu in row["gpus"][1:] if gpu["temp_c"] is not None} == whole
+            # Of "/half" and "/labels", what can be read of them; on a busy machine it may be too old for a moment.
+            whole = {"n:1": 60, "n:2": 60, "n:8": 50}
+            row = await until_row(harness, lambda row: temperatures(row) == whole)
             assert {gpu["slowdown"] for gpu in row["gpus"][1:]} == {None}
             assert (sample(harness, 'gateway_telemetry_failures_total{source="dcgm"}') or 0) >= len(bad)
             assert row["slowdown"]["used"] is None
