@@ -71,10 +71,14 @@ def text_of(http: httpx.Client, body: dict[str, Any]) -> str:
 
 @contextmanager
 def gateway_before(replicas: Sequence[Replica], folder: Path) -> Iterator[Serving]:
-    """A gateway that has found all of them ready. Its config file is written to the folder."""
+    """A gateway that has found all of them ready. Its config file is written to the folder.
+
+    It asks often, and is patient with a machine that has other work: a replica that is gone refuses at once.
+    """
     config = {
         "replicas": [{"url": replica.url, "name": replica.name} for replica in replicas],
-        "resilience": {"probe": {"interval_s": 0.5}},
+        "resilience": {"connect_timeout_s": 20, "probe": {"interval_s": 0.5}},
+        "telemetry": {"engine": {"timeout_s": 10, "stale_after_s": 60}},
     }
     file = folder / "gateway.yaml"
     file.write_text(json.dumps(config))  # YAML, too
