@@ -8,6 +8,8 @@ from collections.abc import Generator
 
 import msgspec
 
+from gateway.core.decoding import UNREADABLE
+
 HALF = "\ufffd"
 """What half a character is decoded to."""
 
@@ -84,7 +86,17 @@ class Carry:
     @property
     def ready(self) -> bool:
         """Whether another replica can go on from here."""
-        return not self.lost and self.sample != b"" and (self.prompt is not None or not self.exact)
+        told = not self.lost and self.sample != b"" and (self.prompt is not None or not self.exact)
+        return told and self._readable
+
+    @property
+    def _readable(self) -> bool:
+        """Events that look like those before them are handed on unparsed: what one of them told may be no JSON."""
+        try:
+            _ = self.text, self.ids
+        except UNREADABLE:
+            return False
+        return True
 
     @property
     def tokens(self) -> int:

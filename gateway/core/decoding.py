@@ -7,6 +7,9 @@ import msgspec
 
 from gateway.errors import BadRequest
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, or of another shape."""
+
 _Body = TypeVar("_Body")
 _AT = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING = re.compile(r"missing required field `(\w+)`")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gateway.core.decoding import UNREADABLE
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -160,8 +162,6 @@ _message_event = msgspec.json.Decoder(_MessageEvent)
 _error = msgspec.json.Decoder(_Error)
 _answer = msgspec.json.Decoder(_Answer)
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 def read_chunk(data: bytes) -> Signal:
     """An event of chat completions, completions or audio transcriptions."""
@@ -169,7 +169,7 @@ def read_chunk(data: bytes) -> Signal:
         return FINISHED
     try:
         chunk = _chunk.decode(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         return NOTHING
     if chunk.error and bytes(chunk.error) != b"null":
         return _failure(chunk.error)
@@ -195,7 +195,7 @@ def read_response_event(data: bytes) -> Signal:
     """An event of the Responses API: named events, no `[DONE]`."""
     try:
         event = _response_event.decode(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         return NOTHING
     kind = event.type
     if kind.endswith(_OUTPUT_DELTAS):
@@ -216,7 +216,7 @@ def read_message_event(data: bytes) -> Signal:
     """An event of the Anthropic Messages API: `message_start` … `message_stop`."""
     try:
         event = _message_event.decode(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         return NOTHING
     delta = event.delta
     match event.type:
@@ -242,7 +242,7 @@ def usage_of(body: bytes) -> Usage | None:
     """The usage in a whole (not streamed) JSON answer; `None` if there is none to be read."""
     try:
         usage = _answer.decode(body).usage
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return usage.plain() if usage else None
 
@@ -251,7 +251,7 @@ def _failure(error: msgspec.Raw) -> Signal:
     raw = bytes(error)
     try:
         told = _error.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         told = _Error()
     said_nothing = raw in (b"", b"null")
     message = told.message or ("the replica reported an error" if said_nothing else raw.decode(errors="replace"))

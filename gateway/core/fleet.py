@@ -29,7 +29,9 @@ def fold(snapshot: FleetSnapshot, reading: Reading, now: float, rules: Rules = _
 
 def _fold_one(view: ReplicaView, reading: Reading, now: float, rules: Rules) -> ReplicaView:
     match reading:
-        case HealthReading(sign=sign):  # first: each request brings one
+        case HealthReading(sign=sign, of=of):  # first: each request brings one
+            if of is not None and of is not view.replica and of.identity != view.replica.identity:
+                return view
             return _told(view, sign, now, rules)
         case ModelsReading(models=None):
             return _told(view, Sign.UNANSWERED, now, rules)

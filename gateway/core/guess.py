@@ -4,6 +4,7 @@ import difflib
 
 import msgspec
 
+from gateway.core.decoding import UNREADABLE
 from gateway.core.endpoints import RELAYED, Endpoint
 from gateway.errors import BadRequest
 
@@ -32,7 +33,7 @@ def endpoint_of(path: str | None, content_type: bytes, body: bytes) -> Endpoint:
         return RELAYED[b"/v1/audio/transcriptions"]
     try:
         fields = _fields.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadRequest(f"the request body is no JSON object: {error}") from None
     for guess, marks in _MARKS:
         if marks <= fields.keys():

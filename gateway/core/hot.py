@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gateway.core.decoding import UNREADABLE
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.request import RequestFacts
 
@@ -171,7 +172,7 @@ def _prompt(facts: RequestFacts) -> HotPrompt | None:
         return None
     try:
         given = _fields.decode(facts.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     fields = {name: value for name, value in given.items() if name in _PROMPT_FIELDS}
     fields |= {_LIMITS[facts.endpoint.shape]: _ONE, "stream": _NO}

@@ -66,7 +66,7 @@ def departed(
 
 def same_engine(one: Replica, other: Replica) -> bool:
     """Whether what is known of one is true of the other."""
-    return (one.id, one.url, one.api_key, one.engine) == (other.id, other.url, other.api_key, other.engine)
+    return one.identity == other.identity
 
 
 def _same(one: ReplicaView, other: ReplicaView) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import xxhash
 
+from gateway.core.decoding import UNREADABLE
 from gateway.core.prefix import MAX_HASHED_BYTES
 
 ID_BYTES = 4
@@ -20,8 +21,6 @@ ID_BYTES = 4
 MEDIA_BYTES = 4096
 """How many bytes an image or a sound stands for, by repeating its digest: a thousand tokens, about what vision models
 spend on a picture. Its own bytes say nothing about tokens."""
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,14 @@ def said(content: msgspec.Raw | str | list[msgspec.Raw] | None) -> bytes:
         return b"\n".join([_part_bytes(part) for part in content])
     try:
         return said(_content.decode(content))
-    except _UNREADABLE:
+    except UNREADABLE:
         return bytes(content)
 
 
 def _part_bytes(raw: msgspec.Raw) -> bytes:
     try:
         part = _part.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return bytes(raw)
     if isinstance(part, str):
         return part.encode()
@@ -97,7 +96,7 @@ def plain_json(raw: msgspec.Raw) -> bytes:
         return bytes(raw)  # to spell it anew takes long
     try:
         value: object = _any.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return bytes(raw)
     return _encoder.encode(value) if value else b""
 
@@ -121,7 +120,7 @@ def completion(raw: msgspec.Raw, *, head_bytes: int, left_out: int = 0) -> Promp
         if isinstance(value, list) and value:
             return _several(value, head_bytes, left_out)
         text = value.encode() if isinstance(value, str) else b""
-    except (*_UNREADABLE, OverflowError, TypeError):  # ids out of any vocabulary, or a mixture
+    except (*UNREADABLE, OverflowError, TypeError):  # ids out of any vocabulary, or a mixture
         text = bytes(raw)
     return Prompt(text[:head_bytes], text, left_out=left_out)
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.carry import Carry
+from gateway.core.decoding import UNREADABLE
 from gateway.core.events import Reader
 from gateway.core.relay import StreamRelay
 from gateway.core.sse import data_of
@@ -94,7 +95,7 @@ class TrackedRelay(StreamRelay):
         carry = self.carry
         try:
             chunk = _chunk.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             carry.lost = True
             return
         if not chunk.choices:

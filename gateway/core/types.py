@@ -72,6 +72,11 @@ class Replica:
     api_key: str | None = field(default=None, repr=False)
     cost_per_hour: float | None = None
 
+    @property
+    def identity(self) -> tuple[ReplicaId, str, str | None, str]:
+        """With another one it is another replica under the same name: what was known of it is not true any more."""
+        return self.id, self.url, self.api_key, self.engine
+
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
@@ -188,10 +193,11 @@ class ModelsReading:
 
 @dataclass(frozen=True, slots=True)
 class HealthReading:
-    """One sign of a replica's health."""
+    """One sign of a replica's health. `of`: whose; if another has the name by now, it says nothing of that one."""
 
     replica: ReplicaId
     sign: Sign
+    of: Replica | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,7 @@ class Attempt:
         assert self.answer is not None
         self.producing = True
         self._entry.first_token()
-        self._asker.witness.output(self.replica.id, self.answer.head.status, self._asker.facts, now)
+        self._asker.witness.output(self.replica, self.answer.head.status, self._asker.facts, now)
         if self._seam is not None:
             self._asker.went_on(self._seam.kept)
         elif self.answer.relay is not None:

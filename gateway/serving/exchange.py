@@ -208,7 +208,7 @@ class Exchange:
         desk, route = self.desk, self._route
         assert route is not None
         self._running.remove(attempt)
-        self.witness.failed(attempt.replica.id, reason)
+        self.witness.failed(attempt.replica, reason)
         route.narrow(desk.board.current)
         if self._running:
             self.waits()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.core.fleet import Board
-from gateway.core.types import Replica, ReplicaId, ReplicaState
+from gateway.core.types import Replica, ReplicaId, ReplicaState, ReplicaView
 from gateway.errors import Draining, GatewayError, ReplicaFailed
 from gateway.serving.dial import DialFailed, dial
 from gateway.serving.upstream import Pool
@@ -28,6 +28,9 @@ FORGET = 0.98
 """Of a longest pause, so much is left at the next look: half of it after nine seconds."""
 
 ASK_EACH_S = 1.0
+
+
+_Identity = tuple[ReplicaId, str, str | None, str]
 
 
 class Stream(Protocol):
@@ -95,7 +98,7 @@ class Lookout:
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
         self._drain_timeout_s = drain_timeout_s
-        self._ears: dict[ReplicaId, _Ear] = {}
+        self._ears: dict[_Identity, _Ear] = {}
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -106,13 +109,14 @@ class Lookout:
     def look(self) -> None:
         """One round over all replicas that have streams."""
         now = self._clock.monotonic()
-        states = {view.id: view.state for view in self._board.current.replicas}
-        at: dict[ReplicaId, list[Stream]] = {}
+        views = {view.id: view for view in self._board.current.replicas}
+        at: dict[_Identity, list[Stream]] = {}
         for stream in self._streams:
-            at.setdefault(stream.replica.id, []).append(stream)
-        self._ears = {replica: self._ears.get(replica) or _Ear(now) for replica in at}
-        for replica, streams in at.items():
-            self._listen(self._ears[replica], states.get(replica), streams, now)
+            at.setdefault(stream.replica.identity, []).append(stream)
+        self._ears = {identity: self._ears.get(identity) or _Ear(now) for identity in at}
+        for identity, streams in at.items():
+            state = _state(views.get(streams[0].replica.id), streams[0].replica)
+            self._listen(self._ears[identity], state, streams, now)
 
     def _listen(self, ear: _Ear, state: ReplicaState | None, streams: list[Stream], now: float) -> None:
         replica = streams[0].replica
@@ -142,9 +146,18 @@ class Lookout:
             connection = await dial(self._pool, replica, self._connect_timeout_s)
         except DialFailed as error:
             if error.reason == "refused":
-                _lose([stream for stream in self._streams if stream.replica.id == replica.id], error, "refused")
+                there = [stream for stream in self._streams if stream.replica.identity == replica.identity]
+                _lose(there, error, "refused")
         else:
             self._pool.put(connection)
+
+
+def _state(view: ReplicaView | None, replica: Replica) -> ReplicaState | None:
+    """That of the replica; `None` if it has left. Of one whose name is another's by now nothing is known that would be
+    a reason to end its streams: they go on to their end."""
+    if view is None:
+        return None
+    return view.state if view.replica.identity == replica.identity else ReplicaState.READY
 
 
 def _lose(streams: Iterable[Stream], error: GatewayError, reason: str) -> None:

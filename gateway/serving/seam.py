@@ -7,6 +7,7 @@ import msgspec
 from gateway.core.bodies import begun_stop, longest_stop
 from gateway.core.carry import Carry, seek_cut
 from gateway.core.continuation import Continuation
+from gateway.core.decoding import UNREADABLE
 from gateway.core.relay import StreamRelay
 from gateway.core.request import RequestFacts, asking_for_ids
 from gateway.core.resume import resumed_by_text, resumed_exactly
@@ -50,6 +51,14 @@ class Seam:
 
     async def errand(self, desk: Desk, replica: Replica) -> Errand:
         """What this replica is asked. Raises `ReplicaFailed` if it cannot go on with the answer."""
+        try:
+            return await self._errand(desk, replica)
+        except UNREADABLE as error:
+            raise ReplicaFailed(f"replica {replica.id} cannot go on with the answer: {error}") from None
+
+    async def _errand(self, desk: Desk, replica: Replica) -> Errand:
+        """Raises msgspec's errors, too: where /detokenize answers something else, or a field of the client's has a type
+        that replicas take and the gateway does not read (a `max_tokens` in quotation marks)."""
         facts, carry = self._facts, self._carry
         if not carry.exact:
             self.kept = carry.events
@@ -103,7 +112,4 @@ async def _text_of(desk: Desk, replica: Replica, ids: list[int]) -> str:
     answer = await ask(
         desk.pool, replica, "/detokenize", msgspec.json.encode({"tokens": ids}), desk.limits.connect_timeout_s
     )
-    try:
-        return _detokenized.decode(answer).prompt
-    except msgspec.DecodeError as error:
-        raise ReplicaFailed(f"replica {replica.id} answered /detokenize with {error}") from None
+    return _detokenized.decode(answer).prompt

@@ -4,7 +4,7 @@ from gateway.clock import Clock
 from gateway.core.fleet import Board
 from gateway.core.hot import HotPrompts
 from gateway.core.request import RequestFacts
-from gateway.core.types import HealthReading, ReplicaId, Sign
+from gateway.core.types import HealthReading, Replica, Sign
 
 BUSY = 503
 """An engine whose queue is full says this (vLLM's `--max-num-queued-reqs`), and it is none the worse for it."""
@@ -27,17 +27,17 @@ class Witness:
         self._board = board
         self._hot = hot
         self._clock = clock
-        self._doubted: list[ReplicaId] = []
+        self._doubted: list[Replica] = []
         self._noted = False
 
-    def failed(self, replica: ReplicaId, reason: str) -> None:
+    def failed(self, replica: Replica, reason: str) -> None:
         """An attempt ended, by the `reason` of `gateway_retries_total`."""
         if reason in _IN_DOUBT:
             self._doubted.append(replica)
         elif reason in _AT_ONCE:
             self._tell(replica, _AT_ONCE[reason])
 
-    def output(self, replica: ReplicaId, status: int, facts: RequestFacts, now: float) -> None:
+    def output(self, replica: Replica, status: int, facts: RequestFacts, now: float) -> None:
         """The first output of an attempt came, in an answer of this status, and went on to the client."""
         if status >= 400:
             return
@@ -49,5 +49,5 @@ class Witness:
             self._noted = True
             self._hot.note(facts, now)
 
-    def _tell(self, replica: ReplicaId, sign: Sign) -> None:
-        self._board.fold(HealthReading(replica, sign), self._clock.monotonic())
+    def _tell(self, replica: Replica, sign: Sign) -> None:
+        self._board.fold(HealthReading(replica.id, sign, replica), self._clock.monotonic())

@@ -123,3 +123,23 @@ async def test_one_that_is_out_and_silent() -> None:
         await watched.look(0.25)
         assert (request.lost, waiting.lost) == ("silent", None)
         watched.pool.close()
+
+
+async def test_another_replica_has_the_name_by_now() -> None:
+    """The streams of the old one go on to their end, whatever becomes of the new one; and the other way round."""
+    async with port() as (url, listener):
+        watched = Watched(url, ReplicaState.EJECTED)
+        old = watched.stream()
+        watched.replica = Replica(NAME, await refusing())
+        watched.board.publish(FleetSnapshot((ReplicaView(watched.replica, ReplicaState.EJECTED),)))
+        new = watched.stream(moves=False)
+        await watched.look(0.0)
+        await watched.look(QUIET_S + 0.1)
+        assert (old.lost, new.lost) == (None, "refused")
+        watched.streams.remove(new)
+        other = watched.stream()
+        other.moved_at = watched.clock.now + 1.0
+        await listener.aclose()
+        await watched.look(1.1)
+        assert (old.lost, other.lost) == ("refused", None)
+        watched.pool.close()

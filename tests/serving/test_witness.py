@@ -1,5 +1,7 @@
 """What one request says of its replicas: which ends are whose fault, and when they are told."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.fleet import Board
@@ -10,7 +12,7 @@ from gateway.serving.witness import Witness
 from tests.core.test_hot import chat
 from tests.telemetry.fakes import ManualClock
 
-A, B = ReplicaId("a"), ReplicaId("b")
+A, B = [Replica(ReplicaId(name), f"http://{name}") for name in "ab"]
 READY, SUSPECT, EJECTED = ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.EJECTED
 FACTS = chat("one ")
 
@@ -19,14 +21,14 @@ class Bench:
     """Two ready replicas, and witnesses who speak of them."""
 
     def __init__(self) -> None:
-        views = tuple(ReplicaView(Replica(name, f"http://{name}"), READY) for name in (A, B))
+        views = tuple(ReplicaView(replica, READY) for replica in (A, B))
         self.board = Board(FleetSnapshot(views))
         self.hot = HotPrompts()
 
     def request(self) -> Witness:
         return Witness(self.board, self.hot, ManualClock())
 
-    def served(self, witness: Witness, replica: ReplicaId = B, status: int = 200, facts: RequestFacts = FACTS) -> None:
+    def served(self, witness: Witness, replica: Replica = B, status: int = 200, facts: RequestFacts = FACTS) -> None:
         witness.output(replica, status, facts, 1.0)
 
     @property
@@ -109,3 +111,26 @@ def test_what_was_served_may_get_hot() -> None:
     for _ in range(2):
         bench.served(bench.request())
     assert len(bench.hot) == 1
+
+
+@pytest.mark.parametrize("reason", ["refused", "broken", "timeout", "status"])
+def test_another_replica_has_the_name_by_now(reason: str) -> None:
+    """Symptom: after a reload with another URL, the streams of the old process that ended put the new one out."""
+    bench = Bench()
+    witness = bench.request()
+    new = replace(A, url="http://elsewhere")
+    bench.board.publish(FleetSnapshot((ReplicaView(new, READY), ReplicaView(B, READY))))
+    witness.failed(A, reason)
+    bench.served(witness)
+    assert (bench.states, bench.strikes) == ([READY, READY], [0, 0])
+    witness.failed(new, "refused")
+    assert bench.states == [EJECTED, READY]
+
+
+def test_what_else_its_entry_says_is_no_other_replica() -> None:
+    """Other costs, other GPUs: it is the same process, and its failures are its own."""
+    bench = Bench()
+    dearer = replace(A, cost_per_hour=9.0)
+    bench.board.publish(FleetSnapshot((ReplicaView(dearer, READY), ReplicaView(B, READY))))
+    bench.request().failed(A, "refused")
+    assert bench.states == [EJECTED, READY]
