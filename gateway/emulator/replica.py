@@ -192,6 +192,8 @@ class Replica:
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        if not self._listening:  # accepted just before it died: nobody would ever close it
+            connection.reset()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

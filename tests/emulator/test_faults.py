@@ -1,6 +1,8 @@
 """What each fault does to a client, byte for byte where it matters."""
 
+import asyncio
 import json
+import socket
 
 import anyio.lowlevel
 import httpx
@@ -74,6 +76,21 @@ async def test_a_restart_that_is_cut_short(dead: bool) -> None:
             replica.recover()
         async with httpx.AsyncClient(base_url=replica.url) as client:
             assert (await client.post(CHAT, json=chat("x", max_tokens=2))).status_code == 200
+
+
+# Not 2: asyncio has the socket and no transport yet, which it then cannot make for a server that is closed (3.11).
+@pytest.mark.parametrize("turns", [0, 1, 3, 4, 5])
+async def test_a_connection_that_is_about_to_be_accepted(fleet: Fleet, turns: int) -> None:
+    """It is reset, too, however far the loop has come with it: a dead process keeps none."""
+    replica = fleet.replica(0)
+    with socket.create_connection((replica.host, replica.port)) as client:
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        replica.fault("die")
+        client.setblocking(False)
+        with anyio.fail_after(5), pytest.raises(ConnectionResetError):
+            await asyncio.get_running_loop().sock_recv(client, 1)
+        assert replica.connections == 0
 
 
 async def test_go_silent(fleet: Fleet) -> None:
