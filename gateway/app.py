@@ -22,6 +22,7 @@ from gateway import __version__
 from gateway.api import admin_app, public_app
 from gateway.api.dashboard import DashboardState, replica_row
 from gateway.api.members import Members
+from gateway.api.stored import StoredResponses
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, public
 from gateway.core.affinity import PrefixIndex
@@ -250,13 +251,19 @@ class Gateway:
         return Server(config, self.stop, signals=signals)
 
     def _public_app(self) -> ASGIApp:
-        server = self.config.server
+        server, limits = self.config.server, self.desk.limits
         return public_app(
             self.board,
             lambda: self.desk.draining,
             aliases=lambda: self.desk.aliases,
             cors_origins=server.cors_origins,
             read_timeout_s=server.request_read_timeout_s,
+            stored=StoredResponses(
+                self.board,
+                self._tls,
+                connect_timeout_s=limits.connect_timeout_s,
+                idle_timeout_s=limits.idle_timeout_s,
+            ),
         )
 
     def _admin_server(self) -> Server:

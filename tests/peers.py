@@ -126,7 +126,7 @@ class _Wire(asyncio.Protocol):
 class Peers:
     """Some scripted replicas. The requests of all of them come out of `call`, in order; GETs get the list of models.
 
-    `answer`: does with each request what it likes, in place of `call`. `refusing`: connections are closed at once.
+    `answer`: does with each request what it likes, in place of `call`, `answer_get` with each GET.
     """
 
     def __init__(self) -> None:
@@ -137,6 +137,7 @@ class Peers:
         """Bytes, of probes too."""
         self.urls: list[str] = []
         self.answer: Callable[[Call], None] | None = None
+        self.answer_get: Callable[[Call], None] = lambda call: call.send(sized(MODELS))
         self.greeting: Callable[[asyncio.Transport], None] | None = None
         self._waiting: deque[Call] = deque()
         self._servers: list[asyncio.Server] = []
@@ -173,7 +174,7 @@ class Peers:
 
     def arrived(self, call: Call) -> None:
         if call.head.startswith(b"GET "):
-            call.send(sized(MODELS))
+            self.answer_get(call)
             return
         self.calls.append(call)
         if self.answer is not None:

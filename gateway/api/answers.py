@@ -38,8 +38,8 @@ async def body_of(request: Request, limit: int) -> bytes:
 
 
 class Resource:
-    """An ASGI endpoint: GET and HEAD get what `get` gives, POST and DELETE what `post` and `delete` do, OPTIONS the
-    methods in `allow`.
+    """An ASGI endpoint: GET and HEAD get what `get` gives, or GET what `fetch` finds elsewhere, POST and DELETE what
+    `post` and `delete` do, OPTIONS the methods in `allow`.
 
     The rest is refused. Without either, it stands for a path whose requests are answered elsewhere.
     """
@@ -48,12 +48,13 @@ class Resource:
         self,
         get: Callable[[Request], Response] | None = None,
         *,
+        fetch: Callable[[Request], Awaitable[Response]] | None = None,
         post: Callable[[Request], Awaitable[Response]] | None = None,
         delete: Callable[[Request], Awaitable[Response]] | None = None,
         allow: Sequence[str] = ("GET", "HEAD"),
     ) -> None:
         self._get = get
-        self._doers = {"POST": post, "DELETE": delete}
+        self._doers = {"GET": fetch, "POST": post, "DELETE": delete}
         self._allow = {"allow": ", ".join((*allow, "OPTIONS"))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway.api.answers import NO_STORE, Resource, application, json_response
 from gateway.api.closing import Closing
+from gateway.api.stored import StoredResponses
 from gateway.core.aliases import NO_ALIASES
 from gateway.core.endpoints import RELAYED
 from gateway.core.fleet import Board
@@ -33,12 +34,14 @@ def public_app(
     aliases: Callable[[], Mapping[str, str]] = lambda: NO_ALIASES,
     read_timeout_s: float = 30.0,
     cors_origins: Sequence[str] = (),
+    stored: StoredResponses | None = None,
 ) -> ASGIApp:
     """What uvicorn's own protocol serves for the front. Every answer closes its connection.
 
     `dashboard`: where people find it; a URL if they can reach one. `aliases`: public name -> name that replicas serve.
     `read_timeout_s`: how long a request's body, which nobody wants, may take to come; beyond it: 408.
     `cors_origins`: whose pages may read the answers; their preflights are answered here, for relayed paths too.
+    `stored`: who asks for responses that replicas have kept; without it there are none.
     """
     paths = _Paths(board, draining, dashboard, aliases)
     routes = [
@@ -50,7 +53,7 @@ def public_app(
         Route("/v1/models/{model:path}", Resource(paths.model)),
         *(Route(path.decode(), Resource(allow=("POST",))) for path in RELAYED),
     ]
-    app: ASGIApp = application(routes)
+    app: ASGIApp = application(routes + (_stored(stored) if stored is not None else []))
     if cors_origins:
         app = CORSMiddleware(
             app,
@@ -61,6 +64,13 @@ def public_app(
             max_age=PREFLIGHT_MAX_AGE_S,
         )
     return Closing(app, read_timeout_s=read_timeout_s)
+
+
+def _stored(stored: StoredResponses) -> list[Route]:
+    return [
+        Route("/v1/responses/{id}", Resource(fetch=stored.relay, allow=("GET",))),
+        Route("/v1/responses/{id}/cancel", Resource(post=stored.relay, allow=("POST",))),
+    ]
 
 
 def served_models(fleet: FleetSnapshot, aliases: Mapping[str, str] = NO_ALIASES) -> dict[str, str]:

@@ -9,12 +9,14 @@ from typing import TypeVar
 
 import msgspec
 
+from gateway.cli import simulate_day
 from gateway.cli.progress import Progress
 from gateway.cli.table import table
 from gateway.core.policies import POLICIES
 from gateway.emulator.engine import EngineParams
 from gateway.lab import steering
 from gateway.lab.capacity import capacity
+from gateway.lab.day import PEAK
 from gateway.lab.entrants import ENTRANTS, PEERS, Entrant
 from gateway.lab.figures import Slo, figures
 from gateway.lab.report import HEADS, Row, can_plot, cells, needed, plain, plot, relative
@@ -63,6 +65,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     rate.add_argument("--load", metavar="X,Y", help=f"shares of the fleet's capacity (made traces: default {LOAD})")
     rate.add_argument("--rate", metavar="X,Y", help="requests a second (recorded traces: default as recorded)")
     parser.add_argument("--duration", type=float, metavar="S", help="of the trace (default 120, recorded: all of it)")
+    parser.add_argument(
+        "--day",
+        type=float,
+        metavar="S",
+        help="a day of so many seconds, hour by hour: night and peak, a throttle, a death",
+    )
     parser.add_argument("--window", metavar="FROM-TO", help="count what arrives then (default: all but the warm-up)")
     parser.add_argument("--slo", default="ttft=0.5,tpot=0.05", metavar="ttft=S,tpot=S", help="what goodput is")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of a made trace (default 1)")
@@ -97,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         plan = _plan(args)
         if (args.plot or args.steering) and not can_plot():
             raise ValueError("--plot and --steering need matplotlib: pip install 'vllm-gateway[lab]'")
+        if args.day is not None:
+            return _day(plan, args)
         rows = list(_rows(plan, Progress(sys.stderr)))
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -112,6 +122,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"cannot draw: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _day(plan: _Plan, args: argparse.Namespace) -> int:
+    """`--load` or `--rate` is that of its peak. ValueError: what was asked for is more than a day can show."""
+    if plan.source.name != "characters" or args.plot or args.steering:
+        raise ValueError("--day: expected the trace `characters`, and no plot")
+    if not 0 < args.day < FOREVER or len(plan.policies) * len(plan.fleets) * len(plan.rates or plan.loads) != 1:
+        raise ValueError("--day: expected seconds above 0, one policy, one fleet, and one load or rate")
+    setup = plan.fleets[0][1]
+    peak = plan.rates[0] if plan.rates else plan.loads[0] * capacity(plan.source, setup, plan.seed)
+    json = args.format == "json"
+    return simulate_day.run(plan.policies[0], setup, peak, args.day, seed=plan.seed, slo=plan.slo, json=json)
 
 
 def _steer(plan: _Plan, row: Row, file: Path) -> None:
@@ -135,7 +157,9 @@ def _plan(args: argparse.Namespace) -> _Plan:
     shares = pairs(args.slo, ("ttft", "tpot"), f"--slo: expected ttft=SECONDS,tpot=SECONDS, got {args.slo!r}")
     loads, rates = _numbers("--load", args.load, float), _numbers("--rate", args.rate, float)
     if not loads and not rates:
-        loads, rates = ([LOAD], []) if origin.rate_per_s is None else ([], [origin.rate_per_s])
+        loads, rates = (
+            ([LOAD if args.day is None else PEAK], []) if origin.rate_per_s is None else ([], [origin.rate_per_s])
+        )
     if not all(0 < value < FOREVER for value in (*loads, *rates)):
         raise ValueError("--load and --rate must be above 0")
     fleets = [

@@ -18,13 +18,13 @@ class StreamOptions(msgspec.Struct):
 class Plain(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     cache_salt: msgspec.Raw = ABSENT
 
     @property
     def asks_usage(self) -> bool:
         """Whether the client wants the usage event of a stream."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class Generating(Plain, kw_only=True):
@@ -152,7 +152,7 @@ def resumable(shape: Shape, asked: Plain) -> bool:
     """Whether the answer will be one plain text that depends on nothing but its prompt and what it says itself."""
     if not isinstance(asked, Generating) or not asked.plain:
         return False
-    if asked.stream_options is not None and asked.stream_options.continuous_usage_stats:
+    if asked.stream_options and asked.stream_options.continuous_usage_stats:
         return False
     match shape:
         case Shape.CHAT if isinstance(asked, Chat):
@@ -162,6 +162,7 @@ def resumable(shape: Shape, asked: Plain) -> bool:
     return False
 
 
+_CONTENT: msgspec.json.Decoder[str | list[msgspec.Raw] | None] = msgspec.json.Decoder(str | list[msgspec.Raw] | None)
 _ONE_PROMPT = re.compile(rb'"|\[\s*\d')
 _TEXT_PART = re.compile(rb'^"|"type"\s*:\s*"(?:text|input_text)"')
 
@@ -170,6 +171,12 @@ def _is_text(content: list[msgspec.Raw] | msgspec.Raw | None) -> bool:
     """Whether a content in parts is all text: of pictures and sounds, token ids tell only their places."""
     if content is None:
         return True
+    if isinstance(content, msgspec.Raw):
+        try:
+            read = _CONTENT.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return not isinstance(read, list) or _is_text(read)
     return isinstance(content, list) and all(_TEXT_PART.search(part) is not None for part in content)
 
 

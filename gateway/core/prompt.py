@@ -13,6 +13,7 @@ import msgspec
 import xxhash
 
 from gateway.core.decoding import UNREADABLE
+from gateway.core.prefix import MAX_HASHED_BYTES
 
 ID_BYTES = 4
 """A token id as bytes: a block of them is 128 tokens, exactly."""
@@ -24,12 +25,13 @@ spend on a picture. Its own bytes say nothing about tokens."""
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`head`: what the prompts of one application share, empty if that is not known. `text`: the whole.
-    `tokens`: their number, where ids tell it."""
+    """`head`: what the prompts of one application share, empty if that is not known. `text`: the whole, or as much of
+    it as is hashed. `left_out`: about how many bytes it goes on. `tokens`: of all, where ids tell it."""
 
     head: bytes = b""
     text: bytes = b""
     tokens: int | None = None
+    left_out: int = 0
 
 
 class _Media(msgspec.Struct):
@@ -87,9 +89,11 @@ def _part_bytes(raw: msgspec.Raw) -> bytes:
 
 
 def plain_json(raw: msgspec.Raw) -> bytes:
-    """JSON without regard to white space and escapes; none for null and empty values."""
+    """JSON without regard to white space and escapes, up to a megabyte; none for null and empty values."""
     if not raw:
         return b""
+    if len(raw) > MAX_HASHED_BYTES:
+        return bytes(raw)  # to spell it anew takes long
     try:
         value: object = _any.decode(raw)
     except UNREADABLE:
@@ -97,35 +101,35 @@ def plain_json(raw: msgspec.Raw) -> bytes:
     return _encoder.encode(value) if value else b""
 
 
-def conversation(turns: Iterable[tuple[str, bytes]], *, tools: bytes, head: bytes) -> Prompt:
+def conversation(turns: Iterable[tuple[str, bytes]], *, tools: bytes, head: bytes, left_out: int = 0) -> Prompt:
     """Tools, then each turn's role and what it says, in order: as chat templates do. A turn has no end mark, so that
     the prompt of the next turn begins with this one's, reply included."""
-    return Prompt(head, b"".join([tools, *[turn_bytes(role, text) for role, text in turns]]))
+    return Prompt(head, b"".join([tools, *[turn_bytes(role, text) for role, text in turns]]), left_out=left_out)
 
 
 def turn_bytes(role: str, text: bytes) -> bytes:
     return b"\0%b\0%b" % (role.encode(), text)
 
 
-def completion(raw: msgspec.Raw, *, head_bytes: int) -> Prompt:
-    """A prompt, or several in a row: text or token ids. Its first `head_bytes` are its head."""
+def completion(raw: msgspec.Raw, *, head_bytes: int, left_out: int = 0) -> Prompt:
+    """A prompt, or several in a row: text or token ids. Its first `head_bytes` are its head; so much was cut off."""
     if not raw:
         return Prompt()
     try:
         value: Any = _prompts.decode(raw)
         if isinstance(value, list) and value:
-            return _several(value, head_bytes)
+            return _several(value, head_bytes, left_out)
         text = value.encode() if isinstance(value, str) else b""
     except (*UNREADABLE, OverflowError, TypeError):  # ids out of any vocabulary, or a mixture
         text = bytes(raw)
-    return Prompt(text[:head_bytes], text)
+    return Prompt(text[:head_bytes], text, left_out=left_out)
 
 
-def _several(value: Any, head_bytes: int) -> Prompt:
+def _several(value: Any, head_bytes: int, left_out: int) -> Prompt:
     """A list of ids, of lists of ids, or of texts. Raises `TypeError` for a mixture, `OverflowError` for wild ids."""
     if isinstance(value[0], int):
         text = array("I", value).tobytes()
-        return Prompt(text[:head_bytes], text, len(value))
+        return Prompt(text[:head_bytes], text, len(value) + left_out // ID_BYTES, left_out)
     if isinstance(value[0], list):
         text = b"".join([array("I", ids).tobytes() for ids in value])
         return Prompt(text[:head_bytes], text, len(text) // ID_BYTES)

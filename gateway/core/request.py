@@ -1,6 +1,7 @@
 """A request's body, read as far as routing needs it. The bytes themselves go on unchanged."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import xxhash
@@ -20,6 +21,7 @@ from gateway.core.bodies import (
     RESPONSE,
     SCORE,
     TURNS,
+    Chat,
     Embedding,
     LooseTurn,
     Plain,
@@ -28,6 +30,7 @@ from gateway.core.bodies import (
     asks_ids,
     resumable,
 )
+from gateway.core.clipping import LONG_BYTES, clipped_ids, clipped_text, is_text, shorten, worth_clipping
 from gateway.core.decoding import decode
 from gateway.core.endpoints import Endpoint, Shape
 from gateway.core.multipart import form_fields
@@ -48,7 +51,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     `body`: what the replica is sent.
     `blocks`: the prompt as a chain of block hashes, of whole blocks only; `block_tokens`: tokens in one of them.
     `prompt_bytes`: what `prompt_tokens` was guessed from; 0 where there is nothing to learn from usage.
-    `tail`: the prompt's bytes behind its last whole block, where the reply would follow.
+    `tail`: the prompt's bytes behind its last whole block, where the reply would follow; `None`: it would not, the
+    blocks are not the whole prompt or no text.
     `session`: `x-session-id`.
     `resumable`: a stream of plain text, which another replica can go on with if its replica dies.
     `shows_ids`: the client itself asked for token ids.
@@ -64,7 +68,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     blocks: tuple[int, ...] = ()
     block_tokens: float = BLOCK_BYTES / BYTES_PER_TOKEN
     prompt_bytes: int = 0
-    tail: bytes = b""
+    tail: bytes | None = b""
     session: str | None = None
     resumable: bool = False
     shows_ids: bool = False
@@ -72,6 +76,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     def blocks_with(self, reply: str) -> tuple[int, ...]:
         """The blocks of the next turn's prompt, which begins with this one's and with the reply: all that a replica
         holds when it has answered."""
+        if self.tail is None:
+            return self.blocks
         said = reply.encode()
         return extended(self.blocks, self.tail + (turn_bytes("assistant", said) if self.is_chat else said))
 
@@ -116,18 +122,19 @@ def parse(
     stream = bool(plain.stream)
     hides_usage = stream and endpoint.asks_usage and not plain.asks_usage
     ratio = ID_BYTES if prompt.tokens is not None else bytes_per_token(plain.model)
+    whole = prompt.tokens is None and not prompt.left_out
     return RequestFacts(
         endpoint=endpoint,
         model=plain.model,
         stream=stream,
         system_key=_key(plain.model, prompt.head),
-        prompt_tokens=max(1, int((len(prompt.text) or len(body)) / ratio)),
+        prompt_tokens=max(1, int((len(prompt.text) + prompt.left_out or len(body)) / ratio)),
         hides_usage=hides_usage,
-        body=_asking_for_usage(body, plain.stream_options is not None) if hides_usage else body,
+        body=_asking_for_usage(body, plain.stream_options is not msgspec.UNSET) if hides_usage else body,
         blocks=chain(b"%b\0%b" % ((plain.model or "").encode(), plain.cache_salt), prompt.text),
         block_tokens=BLOCK_BYTES / ratio,
-        prompt_bytes=len(prompt.text) if prompt.tokens is None else 0,
-        tail=prompt.text[len(prompt.text) // BLOCK_BYTES * BLOCK_BYTES :] if prompt.tokens is None else b"",
+        prompt_bytes=len(prompt.text) if whole else 0,
+        tail=prompt.text[len(prompt.text) // BLOCK_BYTES * BLOCK_BYTES :] if whole else None,
         session=session,
         resumable=stream and resumable(endpoint.shape, plain),
         shows_ids=asks_ids(plain),
@@ -138,21 +145,22 @@ def _read(shape: Shape, body: bytes) -> tuple[Plain, Prompt]:
     """The body, and its prompt in the order in which the replica's chat template puts it."""
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
+    long = len(body) > LONG_BYTES
     match shape:
         case Shape.CHAT:
-            chat = decode(CHAT, body, LOOSE_CHAT)
-            return chat, _conversation(_spoken(chat.messages), chat.tools)
+            chat = _talk(CHAT, LOOSE_CHAT, body)
+            return chat, _conversation(chat.messages, chat.tools, long=long)
         case Shape.MESSAGE:
-            message = decode(MESSAGE, body, LOOSE_MESSAGE)
-            system = ("system", said(message.system))
-            return message, _conversation([system, *_spoken(message.messages)], message.tools)
+            message = _talk(MESSAGE, LOOSE_MESSAGE, body)
+            turns: list[Turn | LooseTurn] = [LooseTurn("system", message.system), *message.messages]
+            return message, _conversation(turns, message.tools, long=long)
         case Shape.RESPONSE:
             response = decode(RESPONSE, body)
-            system = ("system", (response.instructions or "").encode())
-            return response, _conversation([system, *_items(response.input)], response.tools)
+            system = Turn("system", response.instructions)
+            return response, _conversation([system, *_items(response.input)], response.tools, long=long)
         case Shape.COMPLETION:
             asked = decode(COMPLETION, body)
-            return asked, completion(asked.prompt, head_bytes=HEAD_BYTES)
+            return asked, _completed(asked.prompt, HEAD_BYTES)
         case Shape.EMBEDDING:
             embedding = decode(EMBEDDING, body)
             return embedding, _embedded(embedding)
@@ -163,35 +171,60 @@ def _read(shape: Shape, body: bytes) -> tuple[Plain, Prompt]:
             return decode(PLAIN, body), Prompt()
 
 
-def _spoken(messages: Sequence[Turn | LooseTurn]) -> list[tuple[str, bytes]]:
-    """Role and content of each message, the tool calls of an assistant behind what it said."""
-    return [
+_Talk = TypeVar("_Talk", bound=Chat)
+
+
+def _talk(usual: msgspec.json.Decoder[_Talk], loose: msgspec.json.Decoder[Any], body: bytes) -> _Talk:
+    talk: _Talk = decode(loose, body) if worth_clipping(body) else decode(usual, body, loose)
+    return talk
+
+
+def _spoken(turns: Sequence[Turn | LooseTurn]) -> list[tuple[str, bytes]]:
+    """Role and content of each message that says anything, the tool calls of an assistant behind what it said."""
+    spoken = [
         (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
-        for turn in messages
+        for turn in turns
     ]
+    return [turn for turn in spoken if turn[1]]
 
 
-def _items(raw: msgspec.Raw) -> list[tuple[str, bytes]]:
+def _items(raw: msgspec.Raw) -> list[LooseTurn]:
     """The turns of a Responses input: a text is the user's; what is no list of messages counts by its JSON."""
+    if is_text(raw):
+        return [LooseTurn("user", raw)]
     try:
-        return _spoken(TURNS.decode(raw))
+        return TURNS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        text = said(raw)
-        return [("user", text)] if text else []
+        return [LooseTurn("user", raw)]
 
 
-def _conversation(turns: list[tuple[str, bytes]], tools: msgspec.Raw) -> Prompt:
-    """Applications have their system messages in common, without such the beginning of what is said first."""
-    system = b"".join([text for role, text in turns if role in SYSTEM_ROLES])
-    head = system or next((text for _, text in turns if text), b"")[:HEAD_BYTES]
-    spoken = [turn for turn in turns if turn[1]]
-    return conversation(spoken, tools=plain_json(tools), head=head) if spoken else Prompt()
+def _conversation(turns: Sequence[Turn | LooseTurn], tools: msgspec.Raw, *, long: bool) -> Prompt:
+    """Applications have their system messages in common, without such the beginning of what is said first.
+
+    `long`: the turns may be more than is hashed; then they are cut.
+    """
+    count, left_out = shorten(turns) if long else (len(turns), 0)
+    spoken = _spoken(turns[:count] if left_out else turns)
+    if not spoken:
+        return Prompt()
+    system = b"".join([text for role, text in spoken if role in SYSTEM_ROLES])
+    head = system or spoken[0][1][:HEAD_BYTES]
+    return conversation(spoken, tools=plain_json(tools), head=head, left_out=left_out)
+
+
+def _completed(raw: msgspec.Raw, head_bytes: int) -> Prompt:
+    ids, ids_left_out = clipped_ids(raw)
+    if ids_left_out:
+        return completion(ids, head_bytes=head_bytes, left_out=ids_left_out * ID_BYTES)
+    text, left_out = clipped_text(raw)
+    return completion(text, head_bytes=head_bytes, left_out=left_out)
 
 
 def _embedded(body: Embedding) -> Prompt:
     if body.input:
-        return completion(body.input, head_bytes=0)
-    return Prompt(text=_conversation(_items(body.messages), ABSENT).text)
+        return _completed(body.input, 0)
+    spoken = _conversation(_items(body.messages), ABSENT, long=len(body.messages) > LONG_BYTES)
+    return Prompt(text=spoken.text, left_out=spoken.left_out)
 
 
 def _pair(score: Score) -> Prompt:
@@ -209,15 +242,19 @@ def _key(model: str | None, prompt: bytes) -> int | None:
 def asking_for_ids(body: bytes) -> bytes:
     """The body with vLLM's `return_token_ids` set; every other value keeps its bytes. Of two equal names the last
     counts."""
+    return _with_last(body, b',"return_token_ids":true')
+
+
+def _with_last(body: bytes, field: bytes) -> bytes:
+    """The object with one more field, copied once."""
     end = body.rindex(b"}")
-    return b'%b,"return_token_ids":true%b' % (body[:end], body[end:])
+    return b"".join((memoryview(body)[:end], field, body[end:]))
 
 
 def _asking_for_usage(body: bytes, has_options: bool) -> bytes:
     """The body with `stream_options.include_usage` set; every other value keeps its bytes."""
-    if not has_options and b'"stream_options"' not in body:
-        end = body.rindex(b"}")  # of two equal names the last counts: here it is ours, however the other is spelt
-        return b'%b,"stream_options":{"include_usage":true}%b' % (body[:end], body[end:])
+    if not has_options:
+        return _with_last(body, b',"stream_options":{"include_usage":true}')
     fields = decode(FIELDS, body)
     options = decode(OPTIONS, bytes(fields.get("stream_options", b"null"))) or {}
     options["include_usage"] = msgspec.Raw(b"true")

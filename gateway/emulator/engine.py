@@ -119,6 +119,10 @@ class EngineModel:
         """The gaps between tokens so far. Kept with `milestones_only` only: elsewhere Progress tells each."""
         return ItlSummary(tuple(self._gaps))
 
+    def forget_gaps(self) -> None:
+        """Drop the gaps so far: for runs so long that they would fill the memory."""
+        self._gaps.clear()
+
     def _run_to(self, now: float) -> None:
         self._now = max(now, self._now)
         while self._plan is not None and self._end <= self._now:

@@ -81,8 +81,8 @@ class LabGateway:
         self._policy = entrant.make(self._seen)
         self._kv_tokens = kv_tokens
         self._replicas = [Replica(ReplicaId(f"r{n}"), f"http://r{n}") for n in range(len(kv_tokens))]
-        self._ids = [replica.id for replica in self._replicas]
-        self._numbers = {replica: number for number, replica in enumerate(self._ids)}
+        self.replica_ids = [replica.id for replica in self._replicas]
+        self._numbers = {replica: number for number, replica in enumerate(self.replica_ids)}
         self._learns = learn
         self._slowness = Slowness(learn=learn)
         self._paces: dict[int, Pace] = {}
@@ -105,7 +105,7 @@ class LabGateway:
 
     def told(self, number: int, work_tokens: int, facts: RequestFacts) -> Entry:
         """A request was sent to this replica, by this gateway or by another one that says so."""
-        replica = self._ids[number]
+        replica = self.replica_ids[number]
         self.index.record(replica, facts.blocks)
         if self._wants_held:
             return _Holding(self.books, replica, work_tokens, facts, self._seen.held)
@@ -114,12 +114,12 @@ class LabGateway:
     def replied(self, number: int, item: TraceItem) -> None:
         """The reply is complete, and the replica holds it behind its prompt."""
         if item.reply_index_blocks:
-            self.index.record(self._ids[number], item.index_blocks + item.reply_index_blocks)
+            self.index.record(self.replica_ids[number], item.index_blocks + item.reply_index_blocks)
 
     def gap(self, number: int, gap_s: float, now: float) -> None:
         """So long after the one before, a chunk came in every stream that this gateway has there."""
         pace = self._paces.get(number)
-        if pace is not None and now >= pace.next_at and self.books[self._ids[number]].in_flight:
+        if pace is not None and now >= pace.next_at and self.books[self.replica_ids[number]].in_flight:
             pace.gap(gap_s, now)
 
     def scraped(self, readings: Sequence[Scraped | None], now: float) -> None:
@@ -129,11 +129,11 @@ class LabGateway:
         """
         learned: Mapping[ReplicaId, Slowdown] = {}
         if self._learns:
-            self._slowness.settle(self._ids, now)
+            self._slowness.settle(self.replica_ids, now)
             learned = self._slowness.learned(self._fleet)
         for number, reading in enumerate(readings):
             if reading is not None:
-                replica = self._ids[number]
+                replica = self.replica_ids[number]
                 self._seen.scraped[replica] = reading
                 kv = KvCache(self._kv_tokens[number], reading.kv_usage, self.books[replica].held_tokens)
                 self._views[number] = self._view(number, self._views[number].state, kv, learned.get(replica))
@@ -148,8 +148,8 @@ class LabGateway:
 
     def lost(self, number: int) -> None:
         """The replica refuses connections: it is out, and its cache is gone."""
-        self.index.forget(self._ids[number])
-        self._seen.scraped.pop(self._ids[number], None)
+        self.index.forget(self.replica_ids[number])
+        self._seen.scraped.pop(self.replica_ids[number], None)
         self._views[number] = self._view(number, ReplicaState.EJECTED)
         self._publish()
 
@@ -170,7 +170,7 @@ class LabGateway:
         return ReplicaView(self._replicas[number], state, _MODELS, kv=kv, slowdown=slowdown, learned=learned)
 
     def _resize(self, number: int) -> None:
-        self.index.resize(self._ids[number], capacity_blocks(self._kv_tokens[number]))
+        self.index.resize(self.replica_ids[number], capacity_blocks(self._kv_tokens[number]))
 
     def _publish(self) -> None:
         self._fleet = FleetSnapshot(tuple(self._views))

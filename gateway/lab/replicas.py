@@ -90,8 +90,14 @@ class LabReplica:
         self._set_speed()
 
     def itl(self) -> ItlSummary:
-        """The gaps between tokens of all its lives."""
+        """The gaps between tokens of all its lives, or since `forget_gaps`."""
         return ItlSummary((*self._gaps, *(self._engine.itl().gaps if self._engine is not None else ())))
+
+    def forget_gaps(self) -> None:
+        """`itl` begins anew."""
+        self._gaps.clear()
+        if self._engine is not None:
+            self._engine.forget_gaps()
 
     @property
     def preemptions(self) -> int:

@@ -50,22 +50,23 @@ def cells(row: Row) -> tuple[str, ...]:
         row.hardware,
         str(row.replicas),
         f"{row.rate_per_s:.1f}",
-        _number(row.load, "{:.2f}"),
+        number(row.load, "{:.2f}"),
         figures.policy,
         str(figures.requests),
         str(figures.failed),
-        _number(figures.ttft_p50_s, "{:.0f}", 1000),
-        _number(figures.ttft_p90_s, "{:.0f}", 1000),
-        _number(figures.ttft_p99_s, "{:.0f}", 1000),
-        _number(figures.itl_p99_s, "{:.0f}", 1000),
-        _number(figures.goodput_ratio, "{:.1f} %", 100),
-        _number(figures.hit_ratio, "{:.3f}"),
-        _number(figures.busiest_work_ratio, "{:.2f}"),
+        number(figures.ttft_p50_s, "{:.0f}", 1000),
+        number(figures.ttft_p90_s, "{:.0f}", 1000),
+        number(figures.ttft_p99_s, "{:.0f}", 1000),
+        number(figures.itl_p99_s, "{:.0f}", 1000),
+        number(figures.goodput_ratio, "{:.1f} %", 100),
+        number(figures.hit_ratio, "{:.3f}"),
+        number(figures.busiest_work_ratio, "{:.2f}"),
         str(figures.preemptions),
     )
 
 
-def _number(value: float | None, form: str, factor: float = 1) -> str:
+def number(value: float | None, form: str, factor: float = 1) -> str:
+    """The value times the factor; what is not known is `-`."""
     return "-" if value is None else form.format(value * factor)
 
 

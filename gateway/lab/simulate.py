@@ -1,6 +1,6 @@
 """Replay a trace through the gateway's own routing core against engine models, in virtual time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
@@ -74,31 +74,49 @@ def simulate(
     progress: Callable[[int], object] = lambda _ended: None,
 ) -> Run:
     """Run all requests of the trace, which come in order of arrival, to their end. `progress`: how many have ended."""
-    return Simulation(trace, entrant, setup, progress).run()
+    ended: list[Ended] = []
+
+    def end(one: Ended) -> None:
+        ended.append(one)
+        progress(len(ended))
+
+    done = Simulation(trace, entrant, setup, end, seed=len(trace))
+    done.run()
+    return Run(entrant.name, setup, ended, done.itl(), done.preemptions, [replica.busy_s for replica in done.replicas])
 
 
 class Simulation:
-    """One run: a heap of what happens when. When it is over, the books of its `gateways` are empty."""
+    """One run: a heap of what happens when. When it is over, the books of its `gateways` are empty.
+
+    `trace`: in order of arrival, read as time goes on. `ended`: called with each end, in their order; nothing else is
+    kept of a request that has ended, but the gaps between its tokens until `forget_gaps`. `seed`: of the noise.
+    """
 
     def __init__(
-        self, trace: Sequence[TraceItem], entrant: Entrant, setup: Setup, progress: Callable[[int], object]
+        self,
+        trace: Iterable[TraceItem],
+        entrant: Entrant,
+        setup: Setup,
+        ended: Callable[[Ended], object],
+        *,
+        seed: int = 0,
     ) -> None:
         self._trace = trace
+        self._coming = True
         self._entrant = entrant
         self._setup = setup
-        self._noise = Random(len(trace))
-        self._progress = progress
-        self._replicas = [LabReplica(setup.params, setup.kv(n), setup.speed(n)) for n in range(setup.replicas)]
+        self._noise = Random(seed)
+        self._ended = ended
+        self.replicas = [LabReplica(setup.params, setup.kv(n), setup.speed(n)) for n in range(setup.replicas)]
         sizes = [setup.kv(n) for n in range(setup.replicas)]
         self.gateways = [LabGateway(entrant, sizes, learn=setup.learned) for _ in range(setup.gateways)]
         self._sharing = Sharing(self.gateways, setup.delay_s, self._at)
         self._flights: list[dict[str, _Flight]] = [{} for _ in range(setup.replicas)]
-        self._ended: list[Ended] = []
         self._heap: list[tuple[float, int, Callable[[float], object]]] = []
         self._happenings = 0
         self._wakes: list[float | None] = [None] * setup.replicas
 
-    def run(self) -> Run:
+    def run(self) -> None:
         """To be called once."""
         self._prepare()
         heap = self._heap
@@ -106,16 +124,23 @@ class Simulation:
             while heap and heap[0][0] <= item.arrival_s:
                 self._happen()
             self._dispatch(_Flight(str(number), item, number % len(self.gateways)), item.arrival_s)
+        self._coming = False
         while heap:
             self._happen()
-        return Run(
-            self._entrant.name,
-            self._setup,
-            self._ended,
-            ItlSummary(tuple(gap for replica in self._replicas for gap in replica.itl().gaps)),
-            sum(replica.preemptions for replica in self._replicas),
-            [replica.busy_s for replica in self._replicas],
-        )
+
+    def itl(self) -> ItlSummary:
+        """The gaps between all tokens so far, or since `forget_gaps`."""
+        return ItlSummary(tuple(gap for replica in self.replicas for gap in replica.itl().gaps))
+
+    def forget_gaps(self) -> None:
+        """`itl` begins anew."""
+        for replica in self.replicas:
+            replica.forget_gaps()
+
+    @property
+    def preemptions(self) -> int:
+        """Of all replicas so far."""
+        return sum(replica.preemptions for replica in self.replicas)
 
     def _prepare(self) -> None:
         self._at(self._entrant.scrape_s, self._scrape)
@@ -141,7 +166,7 @@ class Simulation:
         flight.entry = placed.entry
         flight.stride = placed.stride
         flight.shared = self._sharing.sent(now, flight.gateway, number, placed.work_tokens, flight.facts)
-        replica = self._replicas[number]
+        replica = self.replicas[number]
         request = flight.item.engine_request(flight.name)
         if not replica.takes(request):
             self._end(flight, now, "refused")
@@ -152,7 +177,7 @@ class Simulation:
 
     def _wake(self, number: int) -> None:
         """Be there when the replica next has news."""
-        at = self._replicas[number].next_at()
+        at = self.replicas[number].next_at()
         if at is not None and at != self._wakes[number]:
             self._wakes[number] = at
             self._at(at, partial(self._woken, number))
@@ -162,14 +187,14 @@ class Simulation:
         if self._wakes[number] == now:
             self._wakes[number] = None
             self._advance(number, now)
-            gap_s = self._replicas[number].gap_s()
+            gap_s = self.replicas[number].gap_s()
             if gap_s is not None:
                 for gateway in self.gateways:
                     gateway.gap(number, gap_s * self._blur(), now)
 
     def _advance(self, number: int, now: float) -> None:
         flights = self._flights[number]
-        for report in self._replicas[number].advance(now):
+        for report in self.replicas[number].advance(now):
             flight = flights[report.request_id]
             if flight.first_s is None:
                 self._first_token(flight, report)
@@ -192,8 +217,7 @@ class Simulation:
 
     def _end(self, flight: _Flight, now: float, failure: str = "") -> None:
         self._close(flight, now, replied=self._setup.replies and not failure)
-        self._ended.append(Ended(flight.item, flight.replica, flight.first_s, now, flight.cached_tokens, failure))
-        self._progress(len(self._ended))
+        self._ended(Ended(flight.item, flight.replica, flight.first_s, now, flight.cached_tokens, failure))
 
     def _close(self, flight: _Flight, now: float, *, replied: bool) -> None:
         """The attempt is over: everything is given back."""
@@ -204,18 +228,18 @@ class Simulation:
 
     def _scrape(self, now: float) -> None:
         readings = []
-        for number, replica in enumerate(self._replicas):
+        for number, replica in enumerate(self.replicas):
             self._advance(number, now)
             readings.append(replica.scrape())
         for gateway in self.gateways:
             gateway.scraped(readings, now)
-        if len(self._ended) < len(self._trace):
+        if self._coming or any(self._flights):
             self._at(now + self._entrant.scrape_s, self._scrape)
 
     def _throttle(self, throttle: Throttle, begins: bool, now: float) -> None:
         number = throttle.replica
         self._advance(number, now)
-        replica = self._replicas[number]
+        replica = self.replicas[number]
         if begins:
             replica.throttle(throttle)
         else:
@@ -225,7 +249,7 @@ class Simulation:
             self._at(now + TELEMETRY_S, partial(self._read_clock, number))
 
     def _read_clock(self, number: int, _now: float) -> None:
-        ratio = 1 / self._replicas[number].clock()
+        ratio = 1 / self.replicas[number].clock()
         for gateway in self.gateways:
             gateway.slowed(number, ratio)
 
@@ -233,7 +257,7 @@ class Simulation:
         """Who streams from it is cut off; who waits for a first token is sent elsewhere, as a failover does."""
         number = kill.replica
         self._advance(number, now)
-        self._replicas[number].stop(now)
+        self.replicas[number].stop(now)
         self._wakes[number] = None
         for gateway in self.gateways:
             gateway.lost(number)
@@ -247,6 +271,6 @@ class Simulation:
                 self._end(flight, now, "broken")
 
     def _rejoin(self, kill: Kill, _now: float) -> None:
-        self._replicas[kill.replica].start()
+        self.replicas[kill.replica].start()
         for gateway in self.gateways:
             gateway.rejoined(kill.replica)

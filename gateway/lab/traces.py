@@ -4,8 +4,9 @@ They are open-loop: a turn comes a reading time after its reply could have been 
 whether or not the replica was that fast. All of them are a function of the `Random` passed in and nothing else.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import accumulate, count
 from math import log
 from random import Random
@@ -62,20 +63,24 @@ class Shape:
         """How long a session of mean length lasts."""
         return self.turns * (self.pause_s + self.replied / TOKENS_PER_S)
 
+    @property
+    def lead_s(self) -> float:
+        """How long before time 0 sessions have to begin, so that the rate is steady from there on."""
+        return 4 * self.session_s
+
 
 def characters(rng: Random, *, rate_per_s: float, duration_s: float, population: int = 100) -> list[TraceItem]:
     """Role play: zipf popularity over characters with system prompts of 1.5k to 3k tokens, several turns each."""
-    weights = tuple(1 / rank for rank in range(1, population + 1))
-    return _sessions(rng, _character_shape(rng, weights), rate_per_s, duration_s)
+    return _sessions(rng, character_shape(rng, zipf(population)), rate_per_s, duration_s)
 
 
 def hot_character(
     rng: Random, *, rate_per_s: float, duration_s: float, share: float = 0.6, population: int = 100
 ) -> list[TraceItem]:
     """The same, with `share` of the sessions on one character and the rest by zipf over the others."""
-    others = [1 / rank for rank in range(1, population)]
+    others = zipf(population - 1)
     weights = (share, *((1 - share) * weight / sum(others) for weight in others))
-    return _sessions(rng, _character_shape(rng, weights), rate_per_s, duration_s)
+    return _sessions(rng, character_shape(rng, weights), rate_per_s, duration_s)
 
 
 def chat(rng: Random, *, rate_per_s: float, duration_s: float) -> list[TraceItem]:
@@ -97,7 +102,7 @@ def rag(rng: Random, *, rate_per_s: float, duration_s: float, documents: int = 5
     weights = list(accumulate(1 / rank for rank in range(1, documents + 1)))
     items = []
     fresh = count(documents + 1)
-    for number, at in enumerate(_poisson(rng, rate_per_s, 0.0, duration_s)):
+    for number, at in enumerate(poisson(rng, rate_per_s, 0.0, duration_s)):
         text = Text()
         text.add(0, 300)
         # As a dict: drawing a document twice does not put it there twice.
@@ -118,22 +123,39 @@ GENERATORS: Mapping[str, Callable[..., list[TraceItem]]] = {
 """Name → generator(rng, rate_per_s=, duration_s=), in order of arrival."""
 
 
-def _character_shape(rng: Random, weights: tuple[float, ...]) -> Shape:
+def zipf(population: int) -> tuple[float, ...]:
+    """How popular each of so many is, the first the most, as weights."""
+    return tuple(1 / rank for rank in range(1, population + 1))
+
+
+def character_shape(rng: Random, weights: tuple[float, ...]) -> Shape:
+    """Sessions of role play with as many characters as there are weights; their prompts' lengths are drawn."""
     prompts = tuple(rng.randint(1500, 3000) for _ in weights)
     return Shape(prompts, weights, turns=5.0, asked=40, replied=120, pause_s=12.0)
 
 
 def _sessions(rng: Random, shape: Shape, rate_per_s: float, duration_s: float) -> list[TraceItem]:
     """Sessions begin before time 0, so that the rate is steady from the start; what came before 0 is left out."""
-    lead_s = 4 * shape.session_s
+    return list(sessions(rng, shape, poisson(rng, rate_per_s / shape.turns, -shape.lead_s, duration_s), duration_s))
+
+
+def sessions(rng: Random, shape: Shape, starts: Iterable[float], duration_s: float) -> Iterator[TraceItem]:
+    """Requests from 0 to before `duration_s`, in order of arrival, of sessions that begin at these times.
+
+    `starts` may draw from `rng` as it goes. Nothing is kept but the sessions under way.
+    """
     fresh = count(len(shape.prompts))
-    items: list[TraceItem] = []
-    for number, at in enumerate(_poisson(rng, rate_per_s / shape.turns, -lead_s, duration_s)):
+    order = count()
+    coming: list[tuple[float, int, TraceItem]] = []
+    for number, at in enumerate(starts):
+        while coming and coming[0][0] <= at:
+            yield heappop(coming)[2]
         topic = rng.choices(range(len(shape.prompts)), weights=shape.weights)[0]
-        items += (
-            item for item in _session(rng, shape, topic, at, f"s{number}", fresh) if 0 <= item.arrival_s < duration_s
-        )
-    return sorted(items, key=lambda item: item.arrival_s)
+        for item in _session(rng, shape, topic, at, f"s{number}", fresh):
+            if 0 <= item.arrival_s < duration_s:
+                heappush(coming, (item.arrival_s, next(order), item))
+    while coming:
+        yield heappop(coming)[2]
 
 
 def _session(rng: Random, shape: Shape, topic: int, at: float, name: str, fresh: Iterator[int]) -> Iterator[TraceItem]:
@@ -160,7 +182,8 @@ def _turn(text: Text, reply: int, output: int, at: float, session: str, system_p
     return TraceItem(at, prompt, output, blocks, replied, index_blocks, indexed, session, system_prompt)
 
 
-def _poisson(rng: Random, rate_per_s: float, start: float, end: float) -> Iterator[float]:
+def poisson(rng: Random, rate_per_s: float, start: float, end: float) -> Iterator[float]:
+    """Random moments, so many a second on average, drawn one after the other."""
     at = start
     while (at := at + rng.expovariate(rate_per_s)) < end:
         yield at

@@ -6,6 +6,7 @@
 from math import inf
 
 from gateway.core.books import Entry
+from gateway.core.relay import StreamRelay
 from gateway.core.slowdown import Stride
 from gateway.core.types import Replica
 from gateway.errors import GatewayError, ReplicaFailed
@@ -29,11 +30,12 @@ class Attempt:
 
     __slots__ = (
         "_asker",
+        "_begun",
         "_desk",
         "_entry",
         "_errand",
-        "_flowing",
         "_over",
+        "_relay",
         "_seam",
         "_series",
         "_stride",
@@ -62,7 +64,8 @@ class Attempt:
         self._errand: Errand | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
-        self._flowing = self._over = False
+        self._relay: StreamRelay | None = None
+        self._begun = self._over = False
         work = facts.uncached_tokens(depth)
         self._stride: Stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
         self._entry: Entry = desk.books.open(replica.id, work, facts.prompt_tokens)
@@ -90,8 +93,7 @@ class Attempt:
             self._run()
 
     def _run(self) -> None:
-        connection = self._desk.pool.take(self.replica)
-        if connection is not None:
+        if (connection := self._desk.pool.take(self.replica)) is not None:
             self._send(connection)
         else:
             self._desk.pool.spawn(self._connect())
@@ -132,26 +134,24 @@ class Attempt:
 
     def received(self, upstream: UpstreamConnection) -> None:
         """One read of the replica's answer becomes one write to the client."""
-        answer = self.answer
-        if answer is None:
-            if self._take_head(upstream):
+        relay = self._relay
+        if relay is None or upstream.complete:
+            if self.answer is not None or self._take_head(upstream):
                 self._turn(upstream)
-        elif self._flowing and not upstream.complete:
-            data = answer.look(upstream.take())
-            if answer.failed is None:
-                self._asker.reply.pass_on(data)
-                self._mark(self._desk.clock.monotonic())
-            else:
-                self._fail_by_events(data)
+            return
+        data = relay.feed(upstream.take())
+        if relay.failed is None:
+            self._asker.reply.pass_on(data)
+            self._mark(self._desk.clock.monotonic())
         else:
-            self._turn(upstream)
+            self._fail_by_events(data)
 
     def _turn(self, upstream: UpstreamConnection) -> None:
         """The first bytes of an answer have come, or the last, or both."""
         desk, asker, answer = self._desk, self._asker, self.answer
         assert answer is not None
         arrived_at = desk.clock.monotonic()
-        first, complete = not self._flowing, upstream.complete
+        first, complete = not self._begun, upstream.complete
         data = answer.look(upstream.take(), complete=complete)
         if answer.failed is not None:
             self._fail_by_events(data)
@@ -159,7 +159,7 @@ class Attempt:
         if first and not data and not complete:
             return  # the head waits for the body's first byte: until then another replica can still answer
         if first:
-            self._flow()
+            self._flow(answer)
         asker.reply.pass_on(data, ended=complete)
         now = desk.clock.monotonic()
         if first:
@@ -168,8 +168,9 @@ class Attempt:
         if complete:
             self._complete(upstream)
 
-    def _flow(self) -> None:
-        self._flowing = True
+    def _flow(self, answer: Answer) -> None:
+        self._begun = True
+        self._relay = answer.relay
         self._asker.chosen(self)
 
     def _fail_by_events(self, data: bytes) -> None:
@@ -177,9 +178,9 @@ class Attempt:
         asker, answer = self._asker, self.answer
         assert answer is not None
         assert answer.failed is not None
-        if not self._flowing and self._shows_failure(answer, data):
-            self._flow()
-        if self._flowing:
+        if not self._begun and self._shows_failure(answer, data):
+            self._flow(answer)
+        if self._begun:
             asker.reply.pass_on(data)
             self._mark(self._desk.clock.monotonic())
         self._fail(ReplicaFailed(f"replica {self.replica.id}: {answer.failed}"), "stream")

@@ -332,6 +332,7 @@ class Exchange:
             self._refuse(error)
 
     def _drop_all(self) -> None:
+        self.client.deadline = inf
         for timer in self._timers:
             timer.cancel()
         for attempt in self._running:
@@ -346,14 +347,14 @@ class Exchange:
             return
         self._settled = True
         self._drop_all()
-        self.client.deadline = inf
         desk, facts = self.desk, self.facts if self._read else None
+        last, self._last = self._last, None  # it knows this exchange: a cycle would keep both until a collection
         self.timeline.ended_at = desk.clock.monotonic()
         record = account(
             self.timeline,
             facts,
             self._route,
-            self._last,
+            last,
             self.reply,
             time=desk.clock.wall(),
             path=self._endpoint.path,

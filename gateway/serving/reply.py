@@ -59,7 +59,8 @@ class Reply:
         if self._due:
             data, self._due = self._due + data, b""
         if data:
-            self._write(data)
+            self.bytes += len(data)
+            self._client.write(data)
 
     def _response_head(self, head: ResponseHead, extra: bytes) -> bytes:
         if self._chunked:

@@ -31,10 +31,12 @@ class Prober:
         headers = {"authorization": f"Bearer {replica.api_key}"} if replica.api_key else {}
         url = f"{replica.url}{self._path}"
         try:
-            # The head is all that counts, however long the body would be.
+            # The head is all that counts, however long the body would be; without one the connection is kept.
             with anyio.fail_after(self._timeout_s):
                 async with self._http.stream("GET", url, headers=headers) as response:
                     status = response.status_code
+                    if response.headers.get("content-length") == "0":
+                        await response.aread()
         except TimeoutError:
             raise NoAnswer(f"{self._path}: nothing in {self._timeout_s} s") from None
         except httpx.LocalProtocolError:  # its text may quote the key

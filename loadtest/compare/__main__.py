@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvloop
 
-from loadtest.compare.peers import PEERS, Peer, version
+from loadtest.compare.peers import PEERS, Peer, gateways, version
 from loadtest.compare.report import best, figures, plot, shares, table
-from loadtest.compare.scenarios import CAPACITY_PER_S, ENGINE, REPLICAS, SCENARIOS, Ran, Scenario, run
+from loadtest.compare.scenarios import CAPACITY_PER_S, ENGINE, REPLICAS, SCENARIOS, Ran, Scenario, run, steady
 
 
 def options() -> argparse.Namespace:
@@ -23,6 +23,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the load (1)")
     parser.add_argument("--only", default="", metavar="A,B", help="routers whose name holds one of these")
     parser.add_argument("--scenarios", default="", metavar="A,B", help="steady, throttled, killed, KV-short")
+    parser.add_argument("--policies", default="", metavar="A,B", help="the gateway alone, with each of these in turn")
+    parser.add_argument("--loads", default="", metavar="X,Y", help="`steady` alone, at these shares of the capacity")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it; needs matplotlib")
     return parser.parse_args()
 
@@ -33,16 +35,22 @@ def say(text: str) -> None:
 
 
 def chosen(given: argparse.Namespace) -> tuple[list[Peer], list[Scenario]]:
-    """Routers that are wanted and installed, and scenarios that are wanted."""
+    """Routers that are wanted and installed, and scenarios that are wanted. ValueError: no such policy, no number."""
     names = [name for name in given.only.split(",") if name]
+    policies = [name for name in given.policies.split(",") if name]
     scenarios = [name for name in given.scenarios.split(",") if name]
     peers = [peer for peer in PEERS if not names or any(name in peer.name for name in names)]
+    if policies:
+        peers = gateways(policies)
+    loads = [float(load) for load in given.loads.split(",") if load]
     for peer in peers:
         if not peer.installed:
             say(f"left out: {peer.name}: there is no {peer.command[0]} on the path")
     return (
         [peer for peer in peers if peer.installed],
-        [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios],
+        [scenario for scenario in SCENARIOS if not scenarios or scenario.name in scenarios]
+        if not loads
+        else list(map(steady, loads)),
     )
 
 
@@ -61,7 +69,11 @@ def measure(given: argparse.Namespace, peers: list[Peer], scenarios: list[Scenar
 def main() -> int:
     """Exit 0 measured, 1 a run failed, 2 nothing to run, 130 Ctrl-C."""
     given = options()
-    peers, scenarios = chosen(given)
+    try:
+        peers, scenarios = chosen(given)
+    except ValueError as error:
+        say(str(error))
+        return 2
     if not peers or not scenarios:
         say("nothing to run: no such router or scenario")
         return 2

@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.cli.embedded import EmbeddedFleet
+from gateway.core.policies import POLICIES
 from loadtest.overhead.systems import System, free_port
 
 STOP_S = 5.0
@@ -58,6 +59,7 @@ PEERS = (
         (_PYTHON, "-c", "import gateway; print(gateway.__version__)"),
         "  - {{url: 'http://{host}', name: r{number}, gpus: ['emulated:{gpus}']}}",
         "gateway.yaml",
+        "prefix",
     ),
     _nginx("nginx round robin", ""),
     _nginx("nginx least_conn", "least_conn;"),
@@ -92,6 +94,14 @@ PEERS = (
         ),
     ),
 )
+
+
+def gateways(policies: Sequence[str]) -> list[Peer]:
+    """The gateway alone, once with each of these policies. ValueError names those that there are."""
+    unknown = [policy for policy in policies if policy not in POLICIES]
+    if unknown:
+        raise ValueError(f"unknown policy {unknown[0]!r}; there are {', '.join(POLICIES)}")
+    return [replace(PEERS[0], name=f"gateway {policy}", balance=policy) for policy in policies]
 
 
 def version(peer: Peer) -> str:

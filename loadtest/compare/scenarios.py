@@ -44,6 +44,11 @@ SCENARIOS = (
 )
 
 
+def steady(load: float) -> Scenario:
+    """Nothing happens, at this share of the capacity."""
+    return Scenario(f"steady {load:g}", load)
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """One router in one scenario. CPU in seconds, of the whole run; `wall_s`: how long that was."""

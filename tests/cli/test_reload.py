@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,33 @@ def test_a_bad_file_is_refused_whole_and_the_next_good_one_is_taken(tmp_path: Pa
         write(file, urls[:1])
         until(gateway, fleet_is("r0"))
         assert "Traceback" not in "".join(gateway.command.said)
+
+
+def test_every_process_on_the_port_takes_it(tmp_path: Path) -> None:
+    """With `server.workers: 2`: many connections at once, which both processes serve, find nothing of the old fleet."""
+    file = tmp_path / "gateway.yaml"
+    with serving() as fleet:
+        urls = fleet.replicas()
+        write(file, urls[:2])
+        with serving("-c", str(file), GATEWAY_SERVER__WORKERS="2") as gateway:
+            read_on(gateway)
+            until(gateway, fleet_is("r0", "r1"))
+            assert {answered_by(gateway, n) for n in range(8)} <= {"r0", "r1"}
+            entries = "".join(f"  - {{url: {url}, name: new{number}}}\n" for number, url in enumerate(urls[2:]))
+            file.write_text(f"resilience: {{probe: {{interval_s: 0.1}}}}\nreplicas:\n{entries}", encoding="utf-8")
+            gateway.command.process.send_signal(signal.SIGHUP)
+            until(gateway, fleet_is("new0", "new1"))
+            with ThreadPoolExecutor(24) as clients:
+                names = set(clients.map(lambda n: answered_by(gateway, n), range(48)))
+    assert names <= {"new0", "new1"}
+
+
+def answered_by(gateway: Serving, number: int) -> str:
+    """The replica that answers one chat on a connection of its own."""
+    body = LONG | {"max_tokens": 20, "messages": [{"role": "user", "content": f"Hello from client {number}!"}]}
+    answer = httpx.post(f"{gateway.api_url}/chat/completions", json=body, timeout=30, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["x-gateway-replica"])
 
 
 def test_what_was_added_on_the_admin_port_survives_a_reload(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from gateway.emulator.fleet import Fleet
 from tests.running import Running, config_for, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-FAST = EngineTelemetry(interval_s=0.02, timeout_s=1.0, stale_after_s=0.3)
+STALE_S = 1.0
+FAST = EngineTelemetry(interval_s=0.02, timeout_s=20.0, stale_after_s=STALE_S)
 
 
 def with_telemetry(config: Config, gpus: Mapping[str, tuple[str, ...]] | None = None, **gpu: Any) -> Config:
     """The same, its engines and sources asked all the time."""
-    telemetry = Telemetry(engine=FAST, gpu=GpuTelemetry(interval_s=0.02, stale_after_s=0.3, **gpu))
+    telemetry = Telemetry(engine=FAST, gpu=GpuTelemetry(interval_s=0.02, stale_after_s=STALE_S, **gpu))
     named = [msgspec.structs.replace(entry, gpus=(gpus or {}).get(entry.name or "", ())) for entry in config.replicas]
     return msgspec.structs.replace(config, telemetry=telemetry, replicas=tuple(named))
 
@@ -35,7 +36,7 @@ async def state(harness: Running) -> dict[str, Any]:
 
 async def until_row(harness: Running, right: Callable[[dict[str, Any]], bool], replica: int = 0) -> dict[str, Any]:
     """The dashboard's row of a replica, once it is so."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not right(row := (await state(harness))["replicas"][replica]):
             await anyio.sleep(0.01)
     return row
@@ -95,10 +96,10 @@ async def test_what_engines_tell_arrives() -> None:
         assert row["engine"]["kv_capacity_tokens"] == 400_000
         assert row["engine"]["kv_usage_ratio"] == 0.0
         async with anyio.create_task_group() as group:
-            group.start_soon(ask, harness, 300)
-            row = await until_row(harness, lambda row: row["engine"]["running"] == 1)
-            assert row["engine"]["kv_usage_ratio"] > 0
-            assert sample(harness, 'gateway_replica_running_requests{replica="r0"}') == 1
+            group.start_soon(ask, harness, 3000)
+            running_there = 'gateway_replica_running_requests{replica="r0"}'
+            await until_row(harness, lambda row: row["engine"]["running"] == 1 == sample(harness, running_there))
+            await until_row(harness, lambda row: (row["engine"]["kv_usage_ratio"] or 0) > 0)
             group.cancel_scope.cancel()
         view = harness.gateway.board.current.replicas[0]
         assert view.kv is not None
@@ -114,14 +115,16 @@ async def test_an_engine_that_falls_silent_is_unknown_and_serves(caplog: pytest.
         "/metrics": [
             page('vllm:kv_cache_usage_perc{engine="0"} 0.5\n'
                  'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="100"} 1\n'),
-            page("<html>502</html>"),
         ],
     }  # fmt: skip
     async with pages(answers) as url, running(with_telemetry(config_for([url]))) as harness:
-        row = await until_row(harness, lambda row: row["engine"] and row["engine"]["kv_usage_ratio"] is None)
-        assert row["engine"]["age_s"] > 0.3
+        await until_row(harness, lambda row: row["engine"] is not None and row["engine"]["kv_usage_ratio"] == 0.5)
+        answers["/metrics"] = [page("<html>502</html>")]
+        row = await until_row(harness, lambda row: row["engine"]["kv_usage_ratio"] is None)
+        assert row["engine"]["age_s"] > STALE_S
         assert harness.gateway.board.current.replicas[0].kv is None
-        assert (sample(harness, 'gateway_telemetry_failures_total{source="engine"}') or 0) >= 1
+        failures = 'gateway_telemetry_failures_total{source="engine"}'
+        await until_row(harness, lambda row: (sample(harness, failures) or 0) >= 1)
         told = [record.message for record in caplog.records if "engine metrics" in record.message]
         assert told == [
             "engine metrics of replica r0: a page without metrics of vllm; what it would tell counts as unknown"
@@ -188,6 +191,11 @@ def _sources() -> dict[str, list[bytes]]:
     }
 
 
+def temperatures(row: dict[str, Any]) -> dict[str, float]:
+    """Those that are known, by GPU."""
+    return {gpu["name"]: gpu["temp_c"] for gpu in row["gpus"] if gpu["temp_c"] is not None}
+
+
 async def test_bad_sources_stop_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Each is logged once and counted, what it would tell is unknown, the good one beside them is read, and requests
     are served all the while."""
@@ -212,9 +220,9 @@ async def test_bad_sources_stop_nothing(caplog: pytest.LogCaptureFixture) -> Non
                     told = {path: sum(f"{path} (n): " in line for line in lines) for path in bad}
                     told = {path: count for path, count in told.items() if count}
             assert set(told.values()) == {1}
-            row = await until_row(harness, lambda row: row["gpus"][0]["temp_c"] == 60)
-            whole = {"n:2": 60, "n:8": 50}  # of "/half" and "/labels", what can be read of them
-            assert {gpu["name"]: gpu["temp_c"] for gpu in row["gpus"][1:] if gpu["temp_c"] is not None} == whole
+            # Of "/half" and "/labels", what can be read of them; on a busy machine it may be too old for a moment.
+            whole = {"n:1": 60, "n:2": 60, "n:8": 50}
+            row = await until_row(harness, lambda row: temperatures(row) == whole)
             assert {gpu["slowdown"] for gpu in row["gpus"][1:]} == {None}
             assert (sample(harness, 'gateway_telemetry_failures_total{source="dcgm"}') or 0) >= len(bad)
             assert row["slowdown"]["used"] is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.emulator.engine import EngineParams
 from gateway.lab.entrants import ENTRANTS
 from gateway.lab.setup import Kill, Setup, Throttle
-from gateway.lab.simulate import Simulation, simulate
+from gateway.lab.simulate import Ended, Simulation, simulate
 from gateway.lab.traces import GENERATORS, TraceItem
 from tests.lab.fleets import item
 
@@ -58,26 +58,29 @@ setups = st.builds(
 def test_every_request_ends_once(trace: list[TraceItem], setup: Setup, policy: str) -> None:
     """Whatever happens to the fleet: each request ends once, after it came, and every gateway's books are empty."""
     trace = sorted(trace, key=lambda one: one.arrival_s)
-    counts: list[int] = []
-    simulation = Simulation(trace, ENTRANTS[policy], setup, counts.append)
-    run = simulation.run()
-    assert Counter(map(id, trace)) == Counter(id(one.item) for one in run.ended)
-    assert counts == list(range(1, len(trace) + 1))
+    ended: list[Ended] = []
+    simulation = Simulation(iter(trace), ENTRANTS[policy], setup, ended.append)
+    simulation.run()
+    assert Counter(map(id, trace)) == Counter(id(one.item) for one in ended)
     check_books(simulation)
-    for one in run.ended:
+    for one in ended:
         assert one.item.arrival_s <= one.end_s
         if one.first_s is not None:
             assert one.item.arrival_s < one.first_s <= one.end_s
         assert (one.first_s is None) == (one.failure == "refused")
     if not setup.kills and not setup.kv_tokens:
-        assert all(not one.failure for one in run.ended)
-    assert all(0 <= busy <= max((one.end_s for one in run.ended), default=0.0) for busy in run.busy_s)
+        assert all(not one.failure for one in ended)
+    latest_s = max((one.end_s for one in ended), default=0.0)
+    assert all(0 <= replica.busy_s <= latest_s for replica in simulation.replicas)
 
 
 def test_a_run_is_the_same_each_time() -> None:
+    """And `progress` counts its ends."""
     trace = GENERATORS["characters"](Random(1), rate_per_s=20, duration_s=10)
-    first, second = (simulate(trace, ENTRANTS["prefix"], Setup()) for _ in range(2))
+    counts: list[int] = []
+    first, second = (simulate(trace, ENTRANTS["prefix"], Setup(), counts.append) for _ in range(2))
     assert first.ended == second.ended
+    assert counts == 2 * list(range(1, len(trace) + 1))
     assert first.itl == second.itl
 
 

@@ -9,7 +9,7 @@ import yaml
 from gateway.emulator import prompts
 from gateway.emulator.prompts import Served
 from loadtest.compare.client import Outcome
-from loadtest.compare.peers import PEERS, render
+from loadtest.compare.peers import PEERS, gateways, render
 from loadtest.compare.report import best, figures, plot, shares, table
 from loadtest.compare.scenarios import Ran
 from loadtest.compare.workload import Planned, plan
@@ -103,8 +103,19 @@ def test_the_report(tmp_path: Path) -> None:
     assert lines[4].startswith("| steady | Envoy | 0 | – |")
     assert best(rows) == ["steady: 0.50 of the best peer's p99 TTFT (nginx)"]
     assert "load generator 5% to 5%" in shares(runs)
+    assert "0 ms late at p99" in shares(runs)
     plot(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_the_gateway_alone_with_each_policy() -> None:
+    """Each has its policy in the config; a name that does not exist is refused with those that do."""
+    for peer in gateways(["prefix", "round_robin"]):
+        template = (Path("loadtest/compare") / (peer.config or "")).read_text("utf-8")
+        assert peer.name == f"gateway {peer.balance}"
+        assert f"routing: {{policy: {peer.balance}}}" in render(template, {"BALANCE": peer.balance})
+    with pytest.raises(ValueError, match="'best'; there are prefix, "):
+        gateways(["prefix", "best"])
 
 
 def test_a_template_is_filled_in() -> None:
@@ -116,6 +127,12 @@ def test_a_template_is_filled_in() -> None:
 def test_a_yaml_template_is_yaml(peer) -> None:
     """With two replicas in it."""
     servers = [peer.server.format(host=f"127.0.0.1:{n}", number=n, ip="127.0.0.1", port=n, gpus=n) for n in (1, 2)]
-    values = {"PORT": "80", "SPARE": "81", "GPUS": "http://x/metrics", "SERVERS": "\n".join(servers)}
+    values = {
+        "PORT": "80",
+        "SPARE": "81",
+        "GPUS": "http://x/metrics",
+        "BALANCE": "prefix",
+        "SERVERS": "\n".join(servers),
+    }
     text = render((Path("loadtest/compare") / peer.config).read_text("utf-8"), values)
     assert "127.0.0.1:2" in str(yaml.safe_load(text)).replace("'address': '127.0.0.1', 'port_value': 2", "127.0.0.1:2")

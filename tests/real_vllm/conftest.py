@@ -1,6 +1,5 @@
 """Two real replicas and a gateway before them. Collected only with REAL_VLLM set, as `make test-vllm` does."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,10 @@ import httpx
 import openai
 import pytest
 
-from tests.processes import Serving, serving
+from tests.processes import Serving
 from tests.real_vllm import environment
 from tests.real_vllm.replicas import PATIENCE_S, Replica, start_all
-from tests.real_vllm.seen import wait_ready
+from tests.real_vllm.seen import gateway_before
 
 collect_ignore_glob = [] if os.environ.get("REAL_VLLM") else ["test_*.py"]
 
@@ -46,14 +45,7 @@ def replicas() -> Iterator[list[Replica]]:
 @pytest.fixture
 def gateway(replicas: list[Replica], tmp_path: Path) -> Iterator[Serving]:
     """A gateway that knows nothing yet, with both replicas ready."""
-    config = {
-        "replicas": [{"url": replica.url, "name": replica.name} for replica in replicas],
-        "resilience": {"probe": {"interval_s": 0.5}},
-    }
-    file = tmp_path / "gateway.yaml"
-    file.write_text(json.dumps(config))  # YAML, too
-    with serving("-c", str(file)) as started:
-        wait_ready(started, replicas)
+    with gateway_before(replicas, tmp_path) as started:
         yield started
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 
@@ -18,8 +18,12 @@ from tests.real_vllm import environment
 MODEL = "tiny"
 START_S = 300.0
 PATIENCE_S = 60.0
+PLACES = 8
+"""Requests that a replica works on at a time; more wait."""
+
 FLAGS = (
-    "--served-model-name", MODEL, "--host", "127.0.0.1", "--max-model-len", "8192", "--max-num-seqs", "8",
+    "--served-model-name", MODEL, "--host", "127.0.0.1", "--max-model-len", "8192", "--max-num-seqs", str(PLACES),
+    "--dtype", "float32",  # in bfloat16 two tokens may be equally likely, and who else is in the batch decides
     "--enforce-eager", "--enable-prompt-tokens-details", "--enable-request-id-headers",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--scheduling-policy", "priority",
     "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
@@ -32,6 +36,7 @@ SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
+    "TORCH_COMPILE_DISABLE": "1",  # `--enforce-eager` leaves a kernel to compile, at the first logprobs
 }
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.M)
 _LIBC = ctypes.CDLL(None)
@@ -98,12 +103,17 @@ class Replica:
 
     def kill_engine(self) -> None:
         """SIGKILL of its EngineCore alone; the server tells its clients, and ends."""
-        assert self._process is not None
-        found = subprocess.run(
-            ["pgrep", "-g", str(self._process.pid), "-f", "EngineCore"], capture_output=True, text=True
-        )
-        (pid,) = found.stdout.split()
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(self._engine(), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile its EngineCore stands still: requests hang, the server is well, its metrics stay as they are."""
+        engine = self._engine()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(engine, signal.SIGCONT)
 
     def close(self) -> None:
         self.kill()
@@ -128,6 +138,19 @@ class Replica:
     def busy(self) -> float:
         """Requests that it works on or keeps waiting."""
         return self.running() + self.figure("vllm:num_requests_waiting")
+
+    def finished(self) -> float:
+        """Requests that came to their end since it was started; those whose client left do not count."""
+        return self.figure("vllm:request_success_total")
+
+    def _engine(self) -> int:
+        """The process id of its EngineCore."""
+        assert self._process is not None
+        found = subprocess.run(
+            ["pgrep", "-g", str(self._process.pid), "-f", "EngineCore"], capture_output=True, text=True
+        )
+        (pid,) = found.stdout.split()
+        return int(pid)
 
     def _last_words(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 5000))

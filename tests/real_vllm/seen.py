@@ -2,12 +2,15 @@
 
 import json
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.processes import Serving
+from tests.processes import Serving, serving
 from tests.real_vllm.replicas import MODEL, Replica, wait_until
 
 CHAT = "/v1/chat/completions"
@@ -64,6 +67,37 @@ def text_of(http: httpx.Client, body: dict[str, Any]) -> str:
     content = whole(http, body)["choices"][0]["message"]["content"]
     assert isinstance(content, str)
     return content
+
+
+@contextmanager
+def gateway_before(replicas: Sequence[Replica], folder: Path) -> Iterator[Serving]:
+    """A gateway that has found all of them ready. Its config file is written to the folder.
+
+    It asks often, and is patient with a machine that has other work: a replica that is gone refuses at once.
+    """
+    config = {
+        "replicas": [{"url": replica.url, "name": replica.name} for replica in replicas],
+        "resilience": {"connect_timeout_s": 20, "probe": {"interval_s": 0.5}},
+        "telemetry": {"engine": {"timeout_s": 10, "stale_after_s": 60}},
+    }
+    file = folder / "gateway.yaml"
+    file.write_text(json.dumps(config))  # YAML, too
+    with serving("-c", str(file)) as started:
+        wait_ready(started, replicas)
+        yield started
+
+
+def told(gateway: Serving, replica: Replica, word: str) -> None:
+    """Say `drain` or `resume` of a replica."""
+    answer = httpx.post(f"{gateway.admin_url}/admin/replicas/{replica.name}/{word}", trust_env=False)
+    assert answer.status_code < 300, answer.text
+
+
+def resumes(gateway: Serving) -> dict[str, float]:
+    """What became of the streams whose replica died."""
+    page = httpx.get(f"{gateway.admin_url}/metrics", trust_env=False).text
+    found = re.findall(r'^gateway_resumes_total\{outcome="(\w+)"\} (\S+)', page, re.M)
+    return {outcome: float(count) for outcome, count in found}
 
 
 def row(gateway: Serving, name: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """What real vLLM answers arrives as it is: every API, streamed and not, and the errors."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from tests.processes import Serving
 from tests.real_vllm.replicas import MODEL, Replica
-from tests.real_vllm.seen import CHAT, chat, events, prose, streamed, text_of, whole
+from tests.real_vllm.seen import CHAT, chat, events, gateway_before, prose, streamed, text_of, whole
 
 HELLO = "Hello there!"
 PLACE = {
@@ -20,6 +22,13 @@ PLACE = {
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": PLACE, "strict": True}}
 MESSAGES: Any = [{"role": "user", "content": HELLO}]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 40, "extra_body": {"ignore_eos": True}}
+
+
+@pytest.fixture(scope="module")
+def gateway(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One for all: what it learns changes who answers, not what."""
+    with gateway_before(replicas, tmp_path_factory.mktemp("gateway")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +119,8 @@ def test_tool_calls(sdk: openai.OpenAI, choice: Any) -> None:
 
 
 def test_logprobs(sdk: openai.OpenAI) -> None:
-    """Each token with its probability and its rivals. vLLM compiles a kernel at the first such request."""
-    patient = sdk.with_options(timeout=300)
-    answer = patient.chat.completions.create(
+    """Each token with its probability and its rivals."""
+    answer = sdk.chat.completions.create(
         model=MODEL, messages=MESSAGES, temperature=0, max_tokens=5, logprobs=True, top_logprobs=2
     )
     assert answer.choices[0].logprobs is not None

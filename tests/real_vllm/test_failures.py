@@ -2,26 +2,35 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.processes import Serving
-from tests.real_vllm.replicas import MODEL, PATIENCE_S, Replica, wait_until
-from tests.real_vllm.seen import CHAT, chat, events, piece, row, streamed, text_of, wait_idle, wait_ready
+from tests.real_vllm.replicas import MODEL, PATIENCE_S, PLACES, Replica, wait_until
+from tests.real_vllm.seen import (
+    CHAT,
+    chat,
+    events,
+    piece,
+    resumes,
+    row,
+    streamed,
+    text_of,
+    told,
+    wait_idle,
+    wait_ready,
+)
 
-
-def told(gateway: Serving, name: str, word: str) -> None:
-    """Say `drain` or `resume` of a replica."""
-    answer = httpx.post(f"{gateway.admin_url}/admin/replicas/{name}/{word}", trust_env=False)
-    assert answer.status_code < 300, answer.text
-
+LONG = {"max_tokens": 600}
+"""Takes seconds, and is under way in the tenth of one."""
 
 STREAMS: list[tuple[str, dict[str, Any]]] = [
-    *((CHAT, chat(f"Tell me story {i}.", max_tokens=300)) for i in range(4)),
-    (CHAT, chat("Tell me one with an end.", max_tokens=300, stop=["never said", "nor this"])),
-    ("/v1/completions", {"model": MODEL, "prompt": "Once", "temperature": 0, "max_tokens": 300, "ignore_eos": True}),
+    *((CHAT, chat(f"Tell me story {i}.", **LONG)) for i in range(4)),
+    (CHAT, chat("Tell me one with an end.", stop=["never said", "nor this"], **LONG)),
+    ("/v1/completions", {"model": MODEL, "prompt": "Once", "temperature": 0, "ignore_eos": True} | LONG),
 ]
 
 
@@ -44,7 +53,7 @@ class Reader:
             self.names.append(answer.headers["x-gateway-replica"])
             for count, event in enumerate(events(answer.iter_lines())):
                 text += said(event)
-                if count == 20:
+                if count == 10:
                     self._started.release()
         return text
 
@@ -60,24 +69,34 @@ def unbroken(replica: Replica, path: str, body: dict[str, Any]) -> str:
     return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
 
+@pytest.fixture(scope="module")
+def expected(replicas: list[Replica]) -> list[str]:
+    """The texts of all streams, unbroken."""
+    with ThreadPoolExecutor(len(STREAMS)) as pool:
+        return list(pool.map(lambda stream: unbroken(replicas[1], *stream), STREAMS))
+
+
 @pytest.mark.parametrize("only_engine", [False, True])
 def test_streams_outlive_their_replica(
-    gateway: Serving, http: httpx.Client, replicas: list[Replica], only_engine: bool
+    gateway: Serving, http: httpx.Client, replicas: list[Replica], expected: list[str], only_engine: bool
 ) -> None:
     """kill -9 in mid-stream, of all its processes or of its engine alone, whose server then tells an error: every
     client reads on, and has the text that an unbroken greedy run gives."""
     victim, other = replicas
-    expected = [unbroken(other, path, body) for path, body in STREAMS]
     reader = Reader(http)
+    told(gateway, other, "drain")  # all of them begin at the victim
     with ThreadPoolExecutor(len(STREAMS)) as pool:
         texts = [pool.submit(reader.read, path, body) for path, body in STREAMS]
         reader.under_way()
-        assert set(reader.names) == {"a", "b"}
+        assert set(reader.names) == {victim.name}
+        told(gateway, other, "resume")
+        wait_ready(gateway, [other])
         victim.kill_engine() if only_engine else victim.kill()
         try:
             assert [text.result() for text in texts] == expected
         finally:
             restarted(victim)
+    assert resumes(gateway) == {"resumed": len(STREAMS)}
     wait_ready(gateway, replicas)
 
 
@@ -96,7 +115,7 @@ def test_a_killed_replica_costs_no_new_request(gateway: Serving, http: httpx.Cli
     finally:
         restarted(victim)
     wait_ready(gateway, replicas)
-    told(gateway, other.name, "drain")
+    told(gateway, other, "drain")
     assert http.post(CHAT, json=chat()).headers["x-gateway-replica"] == victim.name
 
 
@@ -130,9 +149,9 @@ class Asking:
                     self.wrong += [] if text == self._expected else [text]
 
 
-@pytest.mark.parametrize("drained", [True, False])
-def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[Replica], drained: bool) -> None:
-    """One after the other is stopped by SIGTERM and started again, under load: every answer is whole and right."""
+def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[Replica]) -> None:
+    """One after the other is stopped by SIGTERM and started again, under load, one with a word to the gateway before
+    and one without: every answer is whole and right."""
     body = chat("Keep talking.", max_tokens=150)
     expected = text_of(replicas[0].http, body)
     url = gateway.api_url.removesuffix("/v1")
@@ -140,7 +159,7 @@ def test_a_rolling_restart(gateway: Serving, http: httpx.Client, replicas: list[
         Asking(url, body, expected) as one,
         Asking(url, chat(max_tokens=20), text_of(http, chat(max_tokens=20))) as two,
     ):
-        for replica in replicas:
+        for replica, drained in zip(replicas, (True, False), strict=True):
             restart(gateway, replica, drained=drained)
             wait_ready(gateway, replicas)
         seen = one.right + two.right
@@ -158,35 +177,37 @@ def restarted(replica: Replica) -> None:
 def restart(gateway: Serving, replica: Replica, *, drained: bool) -> None:
     """As a deployment does it; `drained`: the gateway is told before, and its streams there have ended."""
     if drained:
-        told(gateway, replica.name, "drain")
+        told(gateway, replica, "drain")
         wait_idle([replica])
     replica.stop()
     restarted(replica)
     if drained:
-        told(gateway, replica.name, "resume")
+        told(gateway, replica, "resume")
 
 
 def test_priority(gateway: Serving, http: httpx.Client, replicas: list[Replica]) -> None:
     """vLLM serves its queue by the requests' own `priority`, lower first: the field reaches it."""
     busy, idle = replicas
-    told(gateway, idle.name, "drain")
-    wait_until(lambda: row(gateway, idle.name)["state"] == "draining", lambda: row(gateway, idle.name))
+    told(gateway, idle, "drain")
+    waiting = (5, 1, -5, 3, 0, 9)
     order: list[int] = []
 
-    def ask(body: dict[str, Any]) -> None:
-        answer = http.post(CHAT, json=body, timeout=120)
-        assert answer.status_code == 200, answer.text
-        if body["priority"] > -100:
-            order.append(body["priority"])
+    def stream(text: str, priority: int) -> AbstractContextManager[httpx.Response]:
+        return http.stream("POST", CHAT, json=chat(text, max_tokens=1600, priority=priority, stream=True))
 
-    with ThreadPoolExecutor(14) as pool:
-        # One of the eight places becomes free, for one after the other.
-        lengths = [500, *[1400] * 7]
-        running = [pool.submit(ask, chat(f"Runner {i}", max_tokens=n, priority=-100)) for i, n in enumerate(lengths)]
-        wait_until(lambda: busy.running() == 8, busy.running)
-        waiting = [pool.submit(ask, chat(f"Waiting {p}", max_tokens=60, priority=p)) for p in (5, 1, -5, 3, 0, 9)]
-        wait_until(lambda: busy.busy() == 14, busy.busy)
-        for future in running + waiting:
+    def wait_in_line(priority: int) -> None:
+        """Who has the place has its first token, is put down, and only then leaves the place to the next."""
+        with stream(f"Waiting {priority}", priority) as answer:
+            next(filter(piece, events(answer.iter_lines())))
+            order.append(priority)
+
+    with ThreadPoolExecutor(len(waiting)) as pool, ExitStack() as stay:
+        with stream("Leaving", -100):
+            for i in range(PLACES - 1):
+                stay.enter_context(stream(f"Running {i}", -100))
+            asked = [pool.submit(wait_in_line, priority) for priority in waiting]
+            wait_until(lambda: busy.busy() == PLACES + len(waiting), busy.busy)
+        for future in asked:
             future.result()
-    assert order == [-5, 0, 1, 3, 5, 9]
+    assert order == sorted(waiting)
     wait_idle(replicas)
