@@ -89,6 +89,8 @@ class Replica:
         self.fault("die")
         if self._task is not None:
             await self._task
+        for _ in range(3):  # what is to be closed soon
+            await asyncio.sleep(0)
         self._socket.close()
 
     async def until(self, condition: Callable[["Replica"], bool]) -> None:
@@ -180,7 +182,7 @@ class Replica:
         if self._listening:
             self._listening = False
             if self._accepting is not None:
-                self._accepting.close()
+                _close(self._accepting)
                 self._accepting = None
             self._shut()
 
@@ -257,6 +259,18 @@ class Replica:
             "engine": {"running": engine.running, "waiting": engine.waiting, "kv_usage": engine.kv_usage},
             "paths_seen": dict(self.paths_seen),
         }
+
+
+def _close(server: asyncio.Server) -> None:
+    """Accept no more. What asyncio has accepted and made no transport for yet it forgets, and never closes, if its
+    server is closed first (`Server._attach` of Python 3.11); so that comes two turns of the loop later."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for accepting in server.sockets:
+            loop.remove_reader(accepting.fileno())
+        loop.call_soon(loop.call_soon, server.close)
+    else:
+        server.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
