@@ -73,6 +73,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--window", metavar="FROM-TO", help="count what arrives then (default: all but the warm-up)")
     parser.add_argument("--slo", default="ttft=0.5,tpot=0.05", metavar="ttft=S,tpot=S", help="what goodput is")
+    parser.add_argument("--population", type=int, metavar="N", help="how many characters there are (default 100)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of a made trace (default 1)")
     _add_fleet_options(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what to print (default table)")
@@ -126,8 +127,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _day(plan: _Plan, args: argparse.Namespace) -> int:
     """`--load` or `--rate` is that of its peak. ValueError: what was asked for is more than a day can show."""
-    if plan.source.name != "characters" or args.plot or args.steering:
-        raise ValueError("--day: expected the trace `characters`, and no plot")
+    if plan.source.name != "characters" or args.population or args.plot or args.steering:
+        raise ValueError("--day: expected the trace `characters` with its 100, and no plot")
     if not 0 < args.day < FOREVER or len(plan.policies) * len(plan.fleets) * len(plan.rates or plan.loads) != 1:
         raise ValueError("--day: expected seconds above 0, one policy, one fleet, and one load or rate")
     setup = plan.fleets[0][1]
@@ -150,7 +151,7 @@ def _steer(plan: _Plan, row: Row, file: Path) -> None:
 
 def _plan(args: argparse.Namespace) -> _Plan:
     """ValueError says which argument cannot be used."""
-    origin = source(args.trace)
+    origin = source(args.trace, args.population)
     duration = args.duration if args.duration is not None else DURATION_S if origin.rate_per_s is None else FOREVER
     if not duration > 0:
         raise ValueError(f"--duration must be above 0, got {duration}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,10 +28,19 @@ class Source:
     note: str = ""
 
 
-def source(name: str) -> Source:
-    """The generator of this name, or the file. ValueError: neither, or the number of a line that is broken."""
+POPULATED = ("characters", "hot_character")
+"""Traces of as many system prompts as one likes."""
+
+
+def source(name: str, population: int | None = None) -> Source:
+    """The generator of this name, or the file. `population`: its system prompts, `None`: as many as it has.
+
+    ValueError: neither, or the number of a line that is broken, or a population that it cannot have.
+    """
+    if population is not None and (name not in POPULATED or population < 2):
+        raise ValueError(f"a population: expected at least 2, of {' or '.join(POPULATED)}")
     if name in GENERATORS:
-        make = GENERATORS[name]
+        make = GENERATORS[name] if population is None else partial(GENERATORS[name], population=population)
         return Source(name, lambda rate, duration, seed: make(Random(seed), rate_per_s=rate, duration_s=duration))
     path = Path(name)
     if not path.is_file():

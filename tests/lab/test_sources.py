@@ -60,3 +60,16 @@ def test_an_unknown_name_lists_those_that_exist(tmp_path: Path) -> None:
     for name in ("nope", str(tmp_path)):
         with pytest.raises(ValueError, match="the generators are characters, hot_character, rag, chat, agents"):
             source(name)
+
+
+def test_a_population_of_another_size() -> None:
+    """Only where there is one."""
+    prompts = [
+        len({item.system_prompt for item in source("characters", population).trace(20, 30, 1)})
+        for population in (5, None, 3000)
+    ]
+    assert prompts[0] == 5
+    assert prompts[0] < prompts[1] < prompts[2]
+    for name, population in (("rag", 5), ("characters", 1)):
+        with pytest.raises(ValueError, match="expected at least 2, of characters or hot_character"):
+            source(name, population)
