@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import random
 import re
 import signal
 import socket
@@ -48,9 +49,7 @@ class Replica:
 
     def __init__(self, name: str, *flags: str) -> None:
         self.name = name
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
         self._flags = flags
@@ -155,6 +154,15 @@ class Replica:
     def _last_words(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 5000))
         return self._log.read().decode(errors="replace")
+
+
+def _free_port() -> int:
+    """One below those that the kernel gives to connections: a replica that is down for a while must find it free."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def start_all(replicas: Sequence[Replica]) -> None:
