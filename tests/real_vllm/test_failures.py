@@ -89,8 +89,9 @@ def test_streams_outlive_their_replica(
         texts = [pool.submit(reader.read, path, body) for path, body in STREAMS]
         reader.under_way()
         assert set(reader.names) == {victim.name}
-        told(gateway, other, "resume")
-        wait_ready(gateway, [other])
+        with victim.frozen():  # or they might end before the other is ready
+            told(gateway, other, "resume")
+            wait_ready(gateway, [other])
         victim.kill_engine() if only_engine else victim.kill()
         try:
             assert [text.result() for text in texts] == expected
