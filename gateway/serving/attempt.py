@@ -115,11 +115,10 @@ class Attempt:
             self._send(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        asker, errand = self._asker, self._errand
+        asker, errand, limits = self._asker, self._errand, self._desk.limits
         assert errand is not None
-        limits, facts = self._desk.limits, asker.facts
         self._upstream = connection
-        self._wait(limits.first_token_timeout_s if facts.stream else WHOLE_ANSWER_TIMEOUT_S)
+        self._wait(limits.first_token_timeout_s if asker.facts.stream else WHOLE_ANSWER_TIMEOUT_S)
         head = b"POST %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
             errand.url,
             self._desk.pool.lines(self.replica),
@@ -202,8 +201,9 @@ class Attempt:
             reason = "busy" if status in OVERLOADED else "status"
             self._fail(ReplicaFailed(f"replica {self.replica.id}: answered {status}"), reason)
             return False
-        assert self._errand is not None
-        self.answer = Answer(head, asker.facts, self._errand.relay)
+        errand, self._errand = self._errand, None  # with its body: who has begun to answer is not asked again
+        assert errand is not None
+        self.answer = Answer(head, asker.facts, errand.relay)
         self._series = self._desk.ledger.series(asker.facts.model, self.replica.id, asker.class_, "default")
         return True
 
