@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = ("serve", "demo", "check", "explain", "emulate", "simulate")
@@ -10,11 +11,13 @@ COMMANDS: tuple[str, ...] = ("serve", "demo", "check", "explain", "emulate", "si
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 fine, 1 what was checked is not fine, 2 usage or config error, 130 Ctrl-C."""
+    words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="gateway", description="An OpenAI-compatible gateway for vLLM replicas.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    # A gateway that serves needs neither the lab nor the emulator in its memory, 2 MB.
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"gateway.cli.{name}").add_parser(subparsers)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(words)
     try:
         code: int = args.run(args)
     except KeyboardInterrupt:
