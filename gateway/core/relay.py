@@ -17,6 +17,7 @@ class StreamRelay:
     """
 
     __slots__ = (
+        "_at_event",
         "_hide_usage",
         "_read",
         "_splitter",
@@ -34,6 +35,8 @@ class StreamRelay:
         self._hide_usage = hide_usage
         self._splitter = Splitter()
         self._stencil = Stencil()
+        self._at_event = True
+        """Whether what comes next begins an event, and may be shown."""
         self.output = False
         """Whether the last `feed` held generated output."""
         self.ended = False
@@ -48,7 +51,7 @@ class StreamRelay:
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to hand on to the client now; may be empty."""
-        if not self._splitter.holds and self.failed is None:
+        if self._at_event:
             shown = self._known(data)
             if shown is not None:
                 self.output = True
@@ -57,7 +60,7 @@ class StreamRelay:
 
     def _known(self, event: bytes) -> bytes | None:
         """What the client is to see of an event that is output like those before it; `None` if it has to be parsed."""
-        return event if self._stencil.fits(event) else None
+        return self._stencil.read(event)
 
     def _study(self, data: bytes) -> bytes:
         self.output = False
@@ -66,8 +69,11 @@ class StreamRelay:
         events = self._splitter.feed(data)
         if self._splitter.opaque:
             self.ended = self.output = True
-            return b"".join(events)
-        return b"".join([self._pass(event) for event in events])
+            shown = b"".join(events)
+        else:
+            shown = b"".join([self._pass(event) for event in events])
+        self._at_event = not self._splitter.holds and self.failed is None
+        return shown
 
     def _pass(self, event: bytes) -> bytes:
         """What the client is to see of one event among others, or of one that came in parts."""

@@ -45,15 +45,15 @@ class Stencil:
         self._least = 0
         self._cuts = 0
 
-    def fits(self, data: bytes) -> bool:
-        """Whether these bytes are one event that differs from the one cut open in its text alone, and has one."""
-        least = self._least
-        return (
-            0 < least <= len(data)
-            and data.startswith(self._before)
-            and data.endswith(self._after)
-            and _text_end(data, len(self._before)) == len(data) - len(self._after)
-        )
+    def read(self, data: bytes) -> bytes | None:
+        """The bytes, if they are one event that differs from the one cut open in its text alone, and has one."""
+        if not 0 < self._least <= len(data) or not data.startswith(self._before) or not data.endswith(self._after):
+            return None
+        end = len(data) - len(self._after)
+        mark = data.find(b'"', len(self._before))
+        if mark != end or data[end - 1] == _BACKSLASH:  # more than one string, or a mark that may be escaped
+            return data if _text_end(data, len(self._before)) == end else None
+        return data
 
     def text_in(self, event: bytes) -> bytes:
         """The text of an event that fits, as it stands between its quotation marks."""

@@ -60,9 +60,9 @@ class TrackedRelay(StreamRelay):
     def _known(self, event: bytes) -> bytes | None:
         carry = self.carry
         if carry.lost:
-            return super()._known(event)
+            return self._stencil.read(event)
         if not carry.exact:
-            shown = super()._known(event)
+            shown = self._stencil.read(event)
             if shown is not None:
                 carry.add(self._stencil.text_in(event), b"")
             return shown

@@ -1,12 +1,11 @@
 """One replica asked on behalf of one request: its place in the books, its connection, its answer as it comes.
 
-`received` is the hot path: one read of a replica's bytes becomes one write to the client.
+Once a stream runs, `TokenStream` is the hot path.
 """
 
 from math import inf
 
 from gateway.core.books import Entry
-from gateway.core.relay import StreamRelay
 from gateway.core.slowdown import Stride
 from gateway.core.types import Replica
 from gateway.errors import GatewayError, ReplicaFailed
@@ -15,6 +14,7 @@ from gateway.serving.answer import Answer
 from gateway.serving.asking import Asking
 from gateway.serving.dial import DialFailed, dial
 from gateway.serving.seam import Errand, Seam, first_errand
+from gateway.serving.token_stream import TokenStream
 from gateway.serving.upstream import UpstreamConnection
 from gateway.serving.witness import BUSY
 
@@ -35,7 +35,6 @@ class Attempt:
         "_entry",
         "_errand",
         "_over",
-        "_relay",
         "_seam",
         "_series",
         "_stride",
@@ -64,7 +63,6 @@ class Attempt:
         self._errand: Errand | None = None
         self._upstream: UpstreamConnection | None = None
         self._series: Series | None = None
-        self._relay: StreamRelay | None = None
         self._begun = self._over = False
         work = facts.uncached_tokens(depth)
         self._stride: Stride = desk.slowness.sent(replica.id, desk.books[replica.id], work, desk.clock.monotonic())
@@ -132,33 +130,24 @@ class Attempt:
     # relay
 
     def received(self, upstream: UpstreamConnection) -> None:
-        """One read of the replica's answer becomes one write to the client."""
-        relay = self._relay
-        if relay is None or upstream.complete:
-            if self.answer is not None or self._take_head(upstream):
-                self._turn(upstream)
-            return
-        data = relay.feed(upstream.take())
-        if relay.failed is None:
-            self._asker.reply.pass_on(data)
-            self._mark(self._desk.clock.monotonic())
-        else:
-            self._fail_by_events(data)
+        """Bytes of the replica's answer: its head, the first of its body, the last, or all of them."""
+        if self.answer is not None or self._take_head(upstream):
+            self._turn(upstream)
 
     def _turn(self, upstream: UpstreamConnection) -> None:
-        """The first bytes of an answer have come, or the last, or both."""
+        """What came of the body goes on to the client."""
         desk, asker, answer = self._desk, self._asker, self.answer
         assert answer is not None
         arrived_at = desk.clock.monotonic()
         first, complete = not self._begun, upstream.complete
         data = answer.look(upstream.take(), complete=complete)
         if answer.failed is not None:
-            self._fail_by_events(data)
+            self.fail_by_events(data)
             return
         if first and not data and not complete:
             return  # the head waits for the body's first byte: until then another replica can still answer
         if first:
-            self._flow(answer)
+            self._flow()
         asker.reply.pass_on(data, ended=complete)
         now = desk.clock.monotonic()
         if first:
@@ -166,19 +155,26 @@ class Attempt:
         self._mark(now)
         if complete:
             self._complete(upstream)
+        elif self.producing:
+            self._run_on(upstream, answer)
 
-    def _flow(self, answer: Answer) -> None:
+    def _flow(self) -> None:
         self._begun = True
-        self._relay = answer.relay
         self._asker.chosen(self)
 
-    def _fail_by_events(self, data: bytes) -> None:
+    def _run_on(self, upstream: UpstreamConnection, answer: Answer) -> None:
+        """The stream runs: from now on all is alike, but for its end."""
+        if answer.relay is not None and self._series is not None:
+            pace, observe = self._stride.pace, self._series.itl.observe
+            upstream.waiting = TokenStream(self, self._asker, answer.relay, pace, observe)
+
+    def fail_by_events(self, data: bytes) -> None:
         """The answer says of itself that it has failed; `data` is what the client may see of it."""
         asker, answer = self._asker, self.answer
         assert answer is not None
         assert answer.failed is not None
         if not self._begun and self._shows_failure(answer, data):
-            self._flow(answer)
+            self._flow()
         if self._begun:
             asker.reply.pass_on(data)
             self._mark(self._desk.clock.monotonic())

@@ -49,11 +49,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self.reused = False
-        self._waiting: Answering | None = None
+        self.waiting: Answering | None = None
+        """Who hears of the answer; `None` while nothing was asked."""
 
     def send(self, waiting: Answering, head: bytes, body: bytes) -> None:
         """Write a whole request; `waiting` hears of the answer."""
-        self._waiting = waiting
+        self.waiting = waiting
         self.head: ResponseHead | None = None
         self.complete = False
         self.got_bytes = False
@@ -61,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._chunked = False
         self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append  # the parser's own call, without a frame of Python for each chunk
         self._parser = httptools.HttpResponseParser(self)
         assert self.transport is not None  # the pool hands out only connected ones
         if len(body) < _ONE_WRITE_BYTES:
@@ -87,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """The answer is complete: back to the pool if the connection can carry another, else closed."""
-        self._waiting = None
+        self.waiting = None
         assert self.head is not None
         if self.head.close or self._until_close or self.transport is None:
             self.abort()
@@ -97,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection at once; the replica sees it and aborts what it was doing."""
-        self._waiting = None
+        self.waiting = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -112,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        waiting = self._waiting
+        waiting = self.waiting
         if waiting is None:  # nobody asked: whatever this is, it is not the answer to the next request
             self.abort()
             return
@@ -141,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._pool.forget(self)
-        waiting = self._waiting
+        waiting = self.waiting
         if waiting is None:
             return
         if exc is None and self._until_close and not self.complete:
@@ -151,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail("closed the connection" if exc is None else f"broke the connection: {exc}")
 
     def _fail(self, why: str) -> None:
-        waiting = self._waiting
+        waiting = self.waiting
         self.abort()
         if waiting is not None:
             waiting.broken(self, why)
@@ -186,9 +188,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self._parser.get_http_version() == "1.0":
             head.close = True
         self.head = head
-
-    def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         self.complete = self.head is not None

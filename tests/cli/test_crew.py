@@ -97,8 +97,8 @@ def test_a_killed_process_is_followed_by_another(gateway: Serving) -> None:
     with httpx.stream("POST", f"{gateway.api_url}/chat/completions", json=LONG, timeout=30, trust_env=False) as answer:
         lines = answer.iter_lines()
         first = next(lines)
-        (port,) = {answer.extensions["network_stream"].get_extra_info("client_addr")[1]}
-        victim = next(pid for pid in members(gateway) if pid != owner(port, members(gateway)))
+        ends = [answer.extensions["network_stream"].get_extra_info(end)[1] for end in ("server_addr", "client_addr")]
+        victim = next(pid for pid in members(gateway) if pid != owner(*ends, members(gateway)))
         os.kill(victim, signal.SIGKILL)
         assert all(ask(gateway).status_code == 200 for _ in range(10))
         assert [first, *lines][-2:] == ["data: [DONE]", ""]
@@ -106,11 +106,11 @@ def test_a_killed_process_is_followed_by_another(gateway: Serving) -> None:
     assert counted(gateway) == 11
 
 
-def owner(client_port: int, pids: set[int]) -> int:
+def owner(server_port: int, client_port: int, pids: set[int]) -> int:
     """The process that holds the server's end of this client's connection."""
-    local = f":{client_port:04X}"
+    ends = (f":{server_port:04X}", f":{client_port:04X}")
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [row[9] for row in rows if row[2].endswith(local)]
+    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             if str(descriptor.readlink()) == f"socket:[{inode}]":
