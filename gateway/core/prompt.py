@@ -104,7 +104,10 @@ def plain_json(raw: msgspec.Raw) -> bytes:
 def conversation(turns: Iterable[tuple[str, bytes]], *, tools: bytes, head: bytes, left_out: int = 0) -> Prompt:
     """Tools, then each turn's role and what it says, in order: as chat templates do. A turn has no end mark, so that
     the prompt of the next turn begins with this one's, reply included."""
-    return Prompt(head, b"".join([tools, *[turn_bytes(role, text) for role, text in turns]]), left_out=left_out)
+    pieces = [tools]
+    for role, text in turns:  # as `turn_bytes`, without copying each text twice
+        pieces += (b"\0", role.encode(), b"\0", text)
+    return Prompt(head, b"".join(pieces), left_out=left_out)
 
 
 def turn_bytes(role: str, text: bytes) -> bytes:

@@ -181,11 +181,15 @@ def _talk(usual: msgspec.json.Decoder[_Talk], loose: msgspec.json.Decoder[Any], 
 
 def _spoken(turns: Sequence[Turn | LooseTurn]) -> list[tuple[str, bytes]]:
     """Role and content of each message that says anything, the tool calls of an assistant behind what it said."""
-    spoken = [
-        (turn.role, said(turn.content) + plain_json(turn.tool_calls) if turn.tool_calls else said(turn.content))
-        for turn in turns
-    ]
-    return [turn for turn in spoken if turn[1]]
+    spoken = []
+    for turn in turns:
+        content = turn.content
+        text = content.encode() if type(content) is str else said(content)
+        if turn.tool_calls:
+            text += plain_json(turn.tool_calls)
+        if text:
+            spoken.append((turn.role, text))
+    return spoken
 
 
 def _items(raw: msgspec.Raw) -> list[LooseTurn]:
