@@ -69,7 +69,10 @@ class Replica:
         )
 
     def wait(self) -> None:
-        """Return when it answers. AssertionError, with the end of its log, if it ends before, or takes too long."""
+        """Return when it has answered a chat: at its first, its engine runs far ahead of what its server tells.
+
+        AssertionError, with the end of its log, if it ends before, or takes too long.
+        """
         assert self._process is not None
 
         def up() -> bool:
@@ -81,6 +84,8 @@ class Replica:
             return False
 
         wait_until(up, self._last_words, START_S)
+        hello = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 2}
+        self.http.post("/v1/chat/completions", json=hello).raise_for_status()
 
     def stop(self) -> None:
         """SIGTERM, as a deployment does it; what is left after a while is killed."""

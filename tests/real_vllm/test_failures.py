@@ -24,8 +24,8 @@ from tests.real_vllm.seen import (
     wait_ready,
 )
 
-LONG = {"max_tokens": 600}
-"""Takes seconds, and is under way in the tenth of one."""
+LONG = {"max_tokens": 1500}
+"""Takes many seconds, and is under way in the tenth of one."""
 
 STREAMS: list[tuple[str, dict[str, Any]]] = [
     *((CHAT, chat(f"Tell me story {i}.", **LONG)) for i in range(4)),
@@ -53,7 +53,7 @@ class Reader:
             self.names.append(answer.headers["x-gateway-replica"])
             for count, event in enumerate(events(answer.iter_lines())):
                 text += said(event)
-                if count == 10:
+                if count == 3:
                     self._started.release()
         return text
 
