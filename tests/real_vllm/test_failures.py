@@ -1,6 +1,7 @@
 """Replicas that die, restart and queue, while clients wait."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tests.processes import Serving
-from tests.real_vllm.replicas import MODEL, PATIENCE_S, PLACES, Replica, wait_until
+from tests.real_vllm.replicas import MODEL, PLACES, Replica, wait_until
 from tests.real_vllm.seen import (
     CHAT,
     chat,
@@ -24,8 +25,10 @@ from tests.real_vllm.seen import (
     wait_ready,
 )
 
-LONG = {"max_tokens": 1500}
-"""Takes many seconds, and is under way in the tenth of one."""
+LONG = {"max_tokens": 600}
+"""Takes seconds."""
+
+STRIDE_S, CATCH_UP_S = 0.05, 0.2
 
 STREAMS: list[tuple[str, dict[str, Any]]] = [
     *((CHAT, chat(f"Tell me story {i}.", **LONG)) for i in range(4)),
@@ -35,16 +38,24 @@ STREAMS: list[tuple[str, dict[str, Any]]] = [
 
 
 class Reader:
-    """Streams, read side by side; `under_way` once each of them has brought some events."""
+    """Streams, read side by side; `names` is who answers them, `begun` those that have brought some events."""
 
     def __init__(self, http: httpx.Client) -> None:
         self.names: list[str] = []
+        self.begun: list[str] = []
         self._http = http
-        self._started = threading.Semaphore(0)
 
-    def under_way(self) -> None:
-        for _ in STREAMS:
-            assert self._started.acquire(timeout=PATIENCE_S)
+    def under_way(self, replica: Replica) -> None:
+        """Return once all of them have begun there. The engine goes in strides: left alone, it may be at the end of
+        one before its server gets to tell of another."""
+
+        def begun() -> bool:
+            time.sleep(STRIDE_S)
+            with replica.frozen():
+                time.sleep(CATCH_UP_S)
+                return len(self.begun) == len(STREAMS)
+
+        wait_until(begun, lambda: self.begun)
 
     def read(self, path: str, body: dict[str, Any]) -> str:
         """The text, to its [DONE]."""
@@ -53,8 +64,8 @@ class Reader:
             self.names.append(answer.headers["x-gateway-replica"])
             for count, event in enumerate(events(answer.iter_lines())):
                 text += said(event)
-                if count == 3:
-                    self._started.release()
+                if count == 10:
+                    self.begun.append(path)
         return text
 
 
@@ -87,7 +98,7 @@ def test_streams_outlive_their_replica(
     told(gateway, other, "drain")  # all of them begin at the victim
     with ThreadPoolExecutor(len(STREAMS)) as pool:
         texts = [pool.submit(reader.read, path, body) for path, body in STREAMS]
-        reader.under_way()
+        reader.under_way(victim)
         assert set(reader.names) == {victim.name}
         with victim.frozen():  # or they might end before the other is ready
             told(gateway, other, "resume")
