@@ -19,6 +19,7 @@ from tests.real_vllm import environment
 MODEL = "tiny"
 START_S = 300.0
 PATIENCE_S = 60.0
+STRIDE_S = 0.03
 PLACES = 8
 """Requests that a replica works on at a time; more wait."""
 
@@ -117,7 +118,15 @@ class Replica:
         try:
             yield
         finally:
-            os.kill(engine, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # killed meanwhile
+                os.kill(engine, signal.SIGCONT)
+
+    def stride(self) -> None:
+        """Let its EngineCore run for a moment; return when its server has told what came of it. Left alone, the engine
+        is at times seconds ahead of the server, which then tells everything at once."""
+        time.sleep(STRIDE_S)
+        with self.frozen():
+            self.busy()
 
     def close(self) -> None:
         self.kill()

@@ -11,7 +11,7 @@ from tests.processes import Serving
 from tests.real_vllm.replicas import Replica, wait_until
 from tests.real_vllm.seen import CHAT, chat, prose, wait_idle
 
-LONG = {"max_tokens": 4000}
+LONG = {"max_tokens": 7500}
 
 
 def busy(replicas: list[Replica]) -> float:

@@ -1,7 +1,6 @@
 """Replicas that die, restart and queue, while clients wait."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -25,10 +24,8 @@ from tests.real_vllm.seen import (
     wait_ready,
 )
 
-LONG = {"max_tokens": 600}
-"""Takes seconds."""
-
-STRIDE_S, CATCH_UP_S = 0.05, 0.2
+LONG = {"max_tokens": 1200}
+"""Takes seconds, and many strides."""
 
 STREAMS: list[tuple[str, dict[str, Any]]] = [
     *((CHAT, chat(f"Tell me story {i}.", **LONG)) for i in range(4)),
@@ -46,14 +43,11 @@ class Reader:
         self._http = http
 
     def under_way(self, replica: Replica) -> None:
-        """Return once all of them have begun there. The engine goes in strides: left alone, it may be at the end of
-        one before its server gets to tell of another."""
+        """Return once all of them have begun there."""
 
         def begun() -> bool:
-            time.sleep(STRIDE_S)
-            with replica.frozen():
-                time.sleep(CATCH_UP_S)
-                return len(self.begun) == len(STREAMS)
+            replica.stride()
+            return len(self.begun) == len(STREAMS)
 
         wait_until(begun, lambda: self.begun)
 
@@ -64,7 +58,7 @@ class Reader:
             self.names.append(answer.headers["x-gateway-replica"])
             for count, event in enumerate(events(answer.iter_lines())):
                 text += said(event)
-                if count == 10:
+                if count == 2:
                     self.begun.append(path)
         return text
 
@@ -103,12 +97,15 @@ def test_streams_outlive_their_replica(
         with victim.frozen():  # or they might end before the other is ready
             told(gateway, other, "resume")
             wait_ready(gateway, [other])
-        victim.kill_engine() if only_engine else victim.kill()
+            # vLLM may take up one request a second after another: then one has ended by now.
+            cut = sum(not text.done() for text in texts)
+            victim.kill_engine() if only_engine else victim.kill()
         try:
             assert [text.result() for text in texts] == expected
         finally:
             restarted(victim)
-    assert resumes(gateway) == {"resumed": len(STREAMS)}
+    assert cut > 0
+    assert resumes(gateway) == {"resumed": cut}
     wait_ready(gateway, replicas)
 
 
