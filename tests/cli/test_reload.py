@@ -35,7 +35,12 @@ def read_on(gateway: Serving) -> None:
     """Go on reading stderr, so that the process never waits for it."""
     stderr = gateway.command.process.stderr
     assert stderr is not None
-    threading.Thread(target=lambda: gateway.command.said.extend(stderr), daemon=True).start()
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # closed under it when the command has ended
+            gateway.command.said.extend(stderr)
+
+    threading.Thread(target=read, daemon=True).start()
 
 
 def text(urls: list[str], more: str = "") -> str:
