@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="gateway", description="An OpenAI-compatible gateway for vLLM replicas.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # A gateway that serves needs neither the lab nor the emulator in its memory, 2 MB.
+    # A gateway that serves does not need the other commands, the lab among them, in its memory: 2 MB.
     for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"gateway.cli.{name}").add_parser(subparsers)
     args = parser.parse_args(words)

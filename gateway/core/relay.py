@@ -36,7 +36,7 @@ class StreamRelay:
         self._splitter = Splitter()
         self._stencil = Stencil()
         self._at_event = True
-        """Whether what comes next begins an event, and may be shown."""
+        """Whether what comes next begins an event, and may be shown; kept, so that a chunk has one thing to ask."""
         self.output = False
         """Whether the last `feed` held generated output."""
         self.ended = False

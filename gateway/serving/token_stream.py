@@ -1,4 +1,4 @@
-"""The hot path: a stream that has begun, between its second output and its end."""
+"""The hot path: a stream from its first output to its end, neither of which is its business."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
