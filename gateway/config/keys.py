@@ -16,7 +16,7 @@ SECRETS = frozenset({"api_key", "token", "key_sha256"})
 POLICIES: dict[str, tuple[str, ...]] = {
     "least_load": (),
     "power_of_two": (),
-    "prefix": ("g", "k", "w", "theta"),
+    "prefix": ("g", "k", "e", "w", "theta"),
     "random": (),
     "round_robin": (),
     "session": ("load_factor",),
@@ -148,6 +148,7 @@ class Routing(Section, frozen=True):
     policy: str = "prefix"
     g: NotNegative | None = None
     k: NotNegative | None = None
+    e: NotNegative | None = None
     w: NotNegative | None = None
     theta: Share | None = None
     load_factor: AtLeastOne | None = None

@@ -82,7 +82,9 @@ def test_the_summary_names_what_made_the_difference():
     index, books = PrefixIndex(), Books()
     index.record(ReplicaId("a"), FACTS.blocks)
     out = told(view("a"), view("b"), index=index)
-    assert out.summary == "a costs 360 tokens, the next, b, 1000; the largest difference is 640 in own_prefill (prefix)"
+    assert (
+        out.summary == "a costs 1080 tokens, the next, b, 3000; the largest difference is 1920 in own_prefill (prefix)"
+    )
     books.open(ReplicaId("a"), 5000, 5000)
     out = told(view("a"), view("b"), index=index, books=books)
     assert "in queued_prefill (load)" in out.summary
@@ -104,7 +106,7 @@ def test_the_header_names_its_terms_once():
     books.open(ReplicaId("b"), 500, 700)
     assert told(view("a"), view("b"), index=index, books=books).header() == (
         b"x-gateway-score: prefix tokens queued_prefill+own_prefill+slowed_by_decodes+slowing_decodes+kv_pressure"
-        b"; a 360=0+360+0+0+0; b 1605=500+1000+70+35+0\r\n"
+        b"; a 1080=0+1080+0+0+0; b 3605=500+3000+70+35+0\r\n"
     )
 
 

@@ -16,9 +16,13 @@ G = 0.07
 K = 0.05
 """Tokens of work for each prompt token in flight there: its decodes are slowed by a prefill. As little sensitive."""
 
+E = 2.0
+"""Tokens of work for each token computed anew, beside the request's own wait for it: all that come after wait for it,
+too, and what it takes up in a cache throws out something else. Without it prompts leave their caches for queues that
+are shorter by a little more than what is computed anew."""
+
 W = 10.0
-"""Tokens of work for each token computed anew while the caches of the whole fleet are full: what it takes up throws
-out prefixes that others come back for, and they are computed anew, too."""
+"""The same on top, while the caches of the whole fleet are full: what is thrown out is wanted and computed again."""
 
 THETA = 0.85
 """KV cache usage from which on a replica counts as full in part; at 1 it counts as full."""
@@ -28,16 +32,18 @@ _NOMINAL = Slowdown()
 
 class Prefix:
     """Score, in tokens: prefill already promised to the replica, plus the part of this prompt that it does not hold,
-    dearer with each request in flight and with the shortage of KV cache in the fleet, plus a little for every prompt
-    token that it is decoding on, plus what would be too much for its own KV cache. A replica whose slow-down is not
+    for this request and for those who wait behind it, dearer with each request in flight and with the shortage of KV
+    cache in the fleet, plus a little for every prompt token that it is decoding on, plus what would be too much for its
+    own KV cache. A replica whose slow-down is not
     known counts as nominal; one whose KV cache is not known as having room, and it says nothing about the fleet's."""
 
     name = "prefix"
     unit = "tokens"
 
-    def __init__(self, g: float = G, k: float = K, w: float = W, theta: float = THETA) -> None:
+    def __init__(self, g: float = G, k: float = K, e: float = E, w: float = W, theta: float = THETA) -> None:
         self._g = g
         self._k = k
+        self._e = e
         self._w = w
         self._theta = theta
 
@@ -46,7 +52,7 @@ class Prefix:
     ) -> Sequence[float]:
         g, k = self._g, self._k
         whole = facts.uncached_tokens(0)
-        dearer = 1 + self._w * self._shortage(candidates, books)
+        dearer = 1 + self._e + self._w * self._shortage(candidates, books)
         scores = []
         for view in candidates:
             replica = view.replica.id
@@ -99,7 +105,12 @@ class Prefix:
                 slow.prefill * load.queued_tokens,
                 "prefill already promised to it, whose first token is still to come",
             ),
-            Term("own_prefill", slow.prefill * work, f"prefill of this prompt there; {depth} blocks of it are cached"),
+            Term(
+                "own_prefill",
+                slow.prefill * work * (1 + self._e),
+                f"prefill of this prompt there, {1 + self._e:g} times: for it and for those who wait behind it; "
+                f"{depth} blocks of it are cached",
+            ),
             Term(
                 "slowed_by_decodes",
                 slow.prefill * work * self._g * load.in_flight,

@@ -26,15 +26,16 @@ def scores(books: Books, index: PrefixIndex, policy: Prefix | None = None) -> li
 
 
 def test_an_idle_replica_costs_the_whole_prompt() -> None:
-    """Without cache and load the score is the prompt's tokens."""
-    assert scores(Books(), PrefixIndex()) == [1000, 1000]
+    """Without cache and load the score is the prompt's tokens, once for itself and twice for those behind it."""
+    assert scores(Books(), PrefixIndex()) == [3000, 3000]
+    assert scores(Books(), PrefixIndex(), Prefix(e=0)) == [1000, 1000]
 
 
 def test_what_is_cached_need_not_be_prefilled() -> None:
     """Three blocks of 128 tokens are known: 616 are left."""
     index = PrefixIndex()
     index.record(A, (1, 2, 3))
-    assert scores(Books(), index) == [616, 1000]
+    assert scores(Books(), index, Prefix(e=0)) == [616, 1000]
 
 
 def test_the_last_token_is_always_computed() -> None:
@@ -42,15 +43,15 @@ def test_the_last_token_is_always_computed() -> None:
     index = PrefixIndex()
     index.record(A, (1, 2, 3, 4))
     short = RequestFacts(RELAYED[b"/v1/chat/completions"], None, False, None, 400, False, b"", blocks=(1, 2, 3, 4))
-    assert Prefix().score(short, VIEWS, Books(), index.match(short.blocks))[0] == 1
+    assert Prefix(e=0).score(short, VIEWS, Books(), index.match(short.blocks))[0] == 1
 
 
 def test_promised_prefill_and_running_decodes_count() -> None:
-    """Q + u (1 + g n) + k K, by the figures."""
+    """Q + u (1 + e + g n) + k K, by the figures."""
     books = Books()
     books.open(A, 200, 500)
     books.open(A, 0, 300)
-    assert scores(books, PrefixIndex(), Prefix(g=0.1, k=0.5)) == [200 + 1000 * 1.2 + 0.5 * 800, 1000]
+    assert scores(books, PrefixIndex(), Prefix(g=0.1, k=0.5)) == [200 + 1000 * 3.2 + 0.5 * 800, 3000]
 
 
 def test_the_reason_tells_cache_from_load() -> None:
@@ -84,6 +85,18 @@ def test_full_kv_caches_make_what_is_computed_anew_dearer_everywhere() -> None:
     assert Prefix().score(FACTS, none, books, match) == base
 
 
+def test_a_prompt_leaves_its_cache_only_for_a_much_shorter_queue() -> None:
+    """What B would compute anew delays others, too."""
+    index, books = PrefixIndex(), Books()
+    index.record(A, (1, 2, 3, 4))
+    books.open(A, 1200, 0)
+    alone = scores(books, index, Prefix(e=0))
+    assert alone[1] < alone[0]
+    assert scores(books, index)[0] < scores(books, index)[1]
+    books.open(A, 1200, 0)
+    assert scores(books, index)[1] < scores(books, index)[0]
+
+
 def test_a_prompt_stays_with_its_cache_where_caches_are_full() -> None:
     """A holds it and has a queue; B is idle, and the less full of the two."""
     index, books = PrefixIndex(), Books()
@@ -101,8 +114,8 @@ def test_a_slow_replica_is_dearer() -> None:
     books = Books()
     books.open(A, 200, 500)
     views = [replace(VIEWS[0], slowdown=Slowdown(2.0, 3.0)), VIEWS[1]]
-    scores = Prefix(g=0.1, k=0.5).score(FACTS, views, books, PrefixIndex().match(()))
-    assert scores == [pytest.approx(2 * (200 + 1000 * 1.1) + 3 * 0.5 * 500), 1000]
+    scores = Prefix(g=0.1, k=0.5, e=0.5).score(FACTS, views, books, PrefixIndex().match(()))
+    assert scores == [pytest.approx(2 * (200 + 1000 * 1.6) + 3 * 0.5 * 500), 1500]
 
 
 loads = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), max_size=4)
