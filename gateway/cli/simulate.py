@@ -56,7 +56,7 @@ class _Plan:
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("simulate", help="compare policies on a trace", description=__doc__, epilog=_EPILOG)
     parser.add_argument("trace", metavar="TRACE", help="a generator's name or a file, see below")
-    parser.add_argument("--policy", default="prefix", metavar="A,B", help="or `all`, or `peers` (default prefix)")
+    parser.add_argument("--policy", default="prefix", metavar="A,B", help="`all` and `peers` are many (default prefix)")
     parser.add_argument("--replicas", default="4", metavar="N,M", help="fleet sizes (default 4)")
     parser.add_argument(
         "--hardware", default="8b-h100", metavar="A,B", help=f"{', '.join(HARDWARE_GPUS)} (default 8b-h100)"
@@ -177,7 +177,8 @@ def _plan(args: argparse.Namespace) -> _Plan:
 
 
 def _policies(text: str) -> list[Entrant]:
-    names = {"all": list(ENTRANTS), "peers": ["prefix", *PEERS]}.get(text, text.split(","))
+    groups = {"all": list(ENTRANTS), "peers": ["prefix", *PEERS]}
+    names = dict.fromkeys(name for given in text.split(",") for name in groups.get(given, [given]))  # each once
     unknown = [name for name in names if name not in ENTRANTS]
     if unknown:
         raise ValueError(f"unknown policy {unknown[0]!r}; there are {', '.join(ENTRANTS)}")

@@ -59,6 +59,8 @@ def test_names_for_many_policies(capsys: pytest.CaptureFixture[str]) -> None:
     fast = ["simulate", "rag", "--rate", "10", "--duration", "1"]
     assert [row["policy"] for row in rows(capsys, *fast, "--policy", "all")] == list(ENTRANTS)
     assert [row["policy"] for row in rows(capsys, *fast, "--policy", "peers")][:2] == ["prefix", "sglang"]
+    beside = [row["policy"] for row in rows(capsys, *fast, "--policy", "random,peers,prefix")]
+    assert (beside[:2], beside.count("prefix")) == (["random", "prefix"], 1)
 
 
 def test_a_sweep_of_sizes_says_how_many_are_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import httpx
 
@@ -19,15 +20,17 @@ from tests.real_vllm import environment
 MODEL = "tiny"
 START_S = 300.0
 PATIENCE_S = 60.0
-STRIDE_S = 0.03
 PLACES = 8
 """Requests that a replica works on at a time; more wait."""
+UNHURRIED = {"vllm_xargs": {"step_s": 0.02}}
+"""Of a request's body: 50 tokens a second, see `slow_steps.py`."""
 
 FLAGS = (
     "--served-model-name", MODEL, "--host", "127.0.0.1", "--max-model-len", "8192", "--max-num-seqs", str(PLACES),
     "--dtype", "float32",  # in bfloat16 two tokens may be equally likely, and who else is in the batch decides
     "--enforce-eager", "--enable-prompt-tokens-details", "--enable-request-id-headers",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--scheduling-policy", "priority",
+    "--logits-processors", "slow_steps:SlowSteps",
     "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
 )  # fmt: skip
 SETTINGS = {
@@ -38,6 +41,7 @@ SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parent),
     "TORCH_COMPILE_DISABLE": "1",  # `--enforce-eager` leaves a kernel to compile, at the first logprobs
 }
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.M)
@@ -120,13 +124,6 @@ class Replica:
         finally:
             with contextlib.suppress(ProcessLookupError):  # killed meanwhile
                 os.kill(engine, signal.SIGCONT)
-
-    def stride(self) -> None:
-        """Let its EngineCore run for a moment; return when its server has told what came of it. Left alone, the engine
-        is at times seconds ahead of the server, which then tells everything at once."""
-        time.sleep(STRIDE_S)
-        with self.frozen():
-            self.busy()
 
     def close(self) -> None:
         self.kill()

@@ -8,10 +8,11 @@ import pytest
 
 from tests import raw
 from tests.processes import Serving
-from tests.real_vllm.replicas import Replica, wait_until
+from tests.real_vllm.replicas import UNHURRIED, Replica, wait_until
 from tests.real_vllm.seen import CHAT, chat, prose, wait_idle
 
-LONG = {"max_tokens": 7500}
+LONG = {"max_tokens": 7500} | UNHURRIED
+"""Two minutes and a half."""
 
 
 def busy(replicas: list[Replica]) -> float:
