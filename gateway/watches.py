@@ -31,7 +31,7 @@ def watches(config: Config, desk: Desk, gpus: Gpus, metrics: Metrics, http: http
         _warmer(config, desk, metrics, http).run,
         _engine_telemetry(config, desk, metrics, http).run,
         _gpu_telemetry(config, desk, gpus, metrics, http).run,
-        Steward(desk.board, desk.index, desk.slowness, gpus, desk.clock, engine_stale_s=stale_s).run,
+        Steward(desk.board, desk.index, desk.ratios, desk.slowness, gpus, desk.clock, engine_stale_s=stale_s).run,
     ]
 
 

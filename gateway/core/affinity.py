@@ -3,10 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
+from gateway.core.prefix import BLOCK_BYTES
+from gateway.core.tokens import BYTES_PER_TOKEN, TokenRatios
 from gateway.core.types import EngineView, FleetSnapshot, ReplicaId, ReplicaState
-
-TOKENS_PER_BLOCK = 128
-"""What a block counts for in a replica's capacity: 512 bytes at 4 bytes a token (ROUTING: an LRU of C / 128 blocks)."""
 
 BLOCKS_PER_REPLICA = 3072
 """Capacity while a replica's KV cache size is not known: 400k tokens (8B on one H100) in blocks of 128. Half of the
@@ -16,11 +15,14 @@ MAX_BLOCKS_PER_REPLICA = 1 << 17
 """16M tokens, more than a replica holds today: a wild reading must not open the memory."""
 
 
-def capacity_blocks(kv_tokens: int | None) -> int:
-    """Blocks that a KV cache of so many tokens holds; the default for one that is not known."""
+def capacity_blocks(kv_tokens: int | None, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
+    """Blocks that a KV cache of so many tokens holds; the default for one that is not known.
+
+    At 4 bytes a token C / 128, as ROUTING has it.
+    """
     if kv_tokens is None:
         return BLOCKS_PER_REPLICA
-    return min(MAX_BLOCKS_PER_REPLICA, max(1, kv_tokens // TOKENS_PER_BLOCK))
+    return min(MAX_BLOCKS_PER_REPLICA, max(1, int(kv_tokens * bytes_per_token) // BLOCK_BYTES))
 
 
 class Match:
@@ -123,9 +125,9 @@ class PrefixIndex:
             del self._names[bit]
             self._shrink(self._recent.pop(replica), bit, 0)
 
-    def follow(self, fleet: FleetSnapshot) -> None:
+    def follow(self, fleet: FleetSnapshot, ratios: TokenRatios) -> None:
         """Forget replicas that have left, restarted or been ejected since the last call: they come back with an empty
-        cache. Take over the capacities that engines have told.
+        cache. Take over the capacities that engines have told, in blocks of their models' text.
 
         Only once for each ejection: when all are out, they serve all the same, and what they are sent counts.
         """
@@ -134,16 +136,18 @@ class PrefixIndex:
         for replica in gone | (out - self._out):
             self.forget(replica)
         self._out = out
-        told = {view.id: view.engine for view in fleet.replicas if view.engine is not None}
-        for replica, engine in told.items():
-            self._heed(replica, engine)
-        self._restarts = {replica: engine.restarts for replica, engine in told.items()}
+        restarts = {}
+        for view in fleet.replicas:
+            if view.engine is not None:
+                self._heed(view.id, view.engine, ratios.of_replica(view.models or ()))
+                restarts[view.id] = view.engine.restarts
+        self._restarts = restarts
 
-    def _heed(self, replica: ReplicaId, engine: EngineView) -> None:
+    def _heed(self, replica: ReplicaId, engine: EngineView, bytes_per_token: float) -> None:
         if engine.restarts > self._restarts.get(replica, 0):
             self.forget(replica)
         if engine.last.kv_capacity_tokens is not None:
-            self.resize(replica, capacity_blocks(engine.last.kv_capacity_tokens))
+            self.resize(replica, capacity_blocks(engine.last.kv_capacity_tokens, bytes_per_token))
 
     def _assign(self, replica: ReplicaId) -> int:
         taken = sum(self._names)

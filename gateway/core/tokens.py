@@ -1,5 +1,7 @@
 """How many bytes of prompt make a token, learned for each model from the usage that its replicas report."""
 
+from collections.abc import Iterable
+
 BYTES_PER_TOKEN = 4.0
 """Where nothing has been learned: English text and JSON under today's tokenizers, about."""
 
@@ -24,6 +26,11 @@ class TokenRatios:
 
     def bytes_per_token(self, model: str | None) -> float:
         return self._ratios.get(model, BYTES_PER_TOKEN)
+
+    def of_replica(self, models: Iterable[str]) -> float:
+        """Of what a replica holds that serves these: the mean of those that were learned, else the usual."""
+        learned = [self._ratios[model] for model in models if model in self._ratios]
+        return sum(learned) / len(learned) if learned else BYTES_PER_TOKEN
 
     def learn(self, model: str | None, prompt_bytes: int, prompt_tokens: int) -> None:
         """A prompt of so many bytes turned out to be so many tokens."""

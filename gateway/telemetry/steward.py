@@ -13,6 +13,7 @@ from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus, any_lost, slowest
 from gateway.core.pressure import forgotten
 from gateway.core.slowdown import Slowness, used
+from gateway.core.tokens import TokenRatios
 from gateway.core.types import FleetSnapshot, HealthReading, ReplicaId, ReplicaView, Sign, Slowdown
 
 log = logging.getLogger("gateway.telemetry")
@@ -28,10 +29,19 @@ class Steward:
     """Looks after the board each `TICK_S`."""
 
     def __init__(
-        self, board: Board, index: PrefixIndex, slowness: Slowness, gpus: Gpus, clock: Clock, *, engine_stale_s: float
+        self,
+        board: Board,
+        index: PrefixIndex,
+        ratios: TokenRatios,
+        slowness: Slowness,
+        gpus: Gpus,
+        clock: Clock,
+        *,
+        engine_stale_s: float,
     ) -> None:
         self._board = board
         self._index = index
+        self._ratios = ratios
         self._slowness = slowness
         self._gpus = gpus
         self._clock = clock
@@ -59,7 +69,7 @@ class Steward:
             self._heed_gpus(view, now)
         if len(self._restarts) > len(new):  # some have left
             self._restarts = {view.id: self._restarts[view.id] for view in new if view.id in self._restarts}
-        self._index.follow(self._board.current)
+        self._index.follow(self._board.current, self._ratios)
         self._tell(now)
 
     def _due(self, fleet: FleetSnapshot) -> set[ReplicaId]:

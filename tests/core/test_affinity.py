@@ -6,14 +6,16 @@ from hypothesis import strategies as st
 from gateway.core.affinity import (
     BLOCKS_PER_REPLICA,
     MAX_BLOCKS_PER_REPLICA,
-    TOKENS_PER_BLOCK,
     PrefixIndex,
     capacity_blocks,
 )
+from gateway.core.tokens import TokenRatios
 from gateway.core.types import EngineView, FleetSnapshot, Replica, ReplicaId, ReplicaState, ReplicaView
 from gateway.core.vitals import EngineFigures
 
 NAMES = [ReplicaId(f"r{i}") for i in range(4)]
+RATIOS = TokenRatios()
+"""Nothing learned: four bytes a token."""
 
 # Chains over a small alphabet share prefixes often; a block stands for its whole prefix, as real hashes do.
 chains = st.lists(st.integers(0, 2), max_size=6).map(
@@ -134,9 +136,10 @@ def test_a_smaller_cache_holds_less_at_once() -> None:
 
 
 def test_capacity_follows_the_kv_cache() -> None:
-    """Blocks of 128 tokens; unknown is a middling card, and a wild reading is not believed."""
+    """Blocks of 512 bytes, 128 tokens of four; unknown is a middling card, and a wild reading is not believed."""
     assert capacity_blocks(None) == BLOCKS_PER_REPLICA
-    assert capacity_blocks(100 * TOKENS_PER_BLOCK) == 100
+    assert capacity_blocks(100 * 128) == 100
+    assert capacity_blocks(100 * 128, 6.0) == 150
     assert capacity_blocks(1) == 1
     assert capacity_blocks(10**15) == MAX_BLOCKS_PER_REPLICA
 
@@ -149,16 +152,34 @@ def test_a_replica_that_falls_comes_back_empty() -> None:
     )
     for replica in NAMES[:2]:
         index.record(replica, (1, 2))
-    index.follow(FleetSnapshot((ready,)))
+    index.follow(FleetSnapshot((ready,)), RATIOS)
     assert [index.blocks(name) for name in NAMES[:2]] == [2, 0]
-    index.follow(FleetSnapshot((out,)))
+    index.follow(FleetSnapshot((out,)), RATIOS)
     assert index.blocks(NAMES[0]) == 0
     index.record(NAMES[0], (1,))
-    index.follow(FleetSnapshot((out,)))
+    index.follow(FleetSnapshot((out,)), RATIOS)
     assert index.blocks(NAMES[0]) == 1
-    index.follow(FleetSnapshot((ready,)))
-    index.follow(FleetSnapshot((out,)))
+    index.follow(FleetSnapshot((ready,)), RATIOS)
+    index.follow(FleetSnapshot((out,)), RATIOS)
     assert index.blocks(NAMES[0]) == 0
+
+
+def test_capacity_follows_the_text_of_a_replicas_models() -> None:
+    """Where a token is fewer bytes than usual, fewer blocks fill the same cache."""
+    ratios, index = TokenRatios(), PrefixIndex()
+    for _ in range(500):
+        ratios.learn("kanji", 2000, 1000)
+    engine = EngineView(at=1.0, figures=None, last=EngineFigures(kv_capacity_tokens=8 * 128))
+    fleet = FleetSnapshot(
+        tuple(
+            ReplicaView(Replica(name, f"http://{name}"), models=models, engine=engine)
+            for name, models in zip(NAMES, (frozenset({"kanji", "new"}), frozenset({"other"}), None), strict=False)
+        )
+    )
+    for name in NAMES[:3]:
+        index.record(name, tuple(range(20)))
+    index.follow(fleet, ratios)
+    assert [index.blocks(name) for name in NAMES[:3]] == [4, 8, 8]
 
 
 def test_the_index_heeds_what_engines_tell() -> None:
@@ -166,20 +187,20 @@ def test_the_index_heeds_what_engines_tell() -> None:
     index = PrefixIndex()
 
     def told(restarts: int) -> FleetSnapshot:
-        last = EngineFigures(kv_capacity_tokens=2 * TOKENS_PER_BLOCK)
+        last = EngineFigures(kv_capacity_tokens=2 * 128)
         engine = EngineView(at=1.0, figures=None, last=last, restarts=restarts)
         return FleetSnapshot((ReplicaView(Replica(NAMES[0], "http://r0"), engine=engine),))
 
     index.record(NAMES[0], (1, 2, 3))
-    index.follow(told(restarts=0))
+    index.follow(told(restarts=0), RATIOS)
     assert index.blocks(NAMES[0]) == 2
-    index.follow(told(restarts=1))
+    index.follow(told(restarts=1), RATIOS)
     assert index.blocks(NAMES[0]) == 0
     index.record(NAMES[0], (1, 2, 3))
-    index.follow(told(restarts=1))
+    index.follow(told(restarts=1), RATIOS)
     assert index.blocks(NAMES[0]) == 2
-    index.follow(FleetSnapshot())
+    index.follow(FleetSnapshot(), RATIOS)
     index.record(NAMES[0], (1, 2, 3))
-    index.follow(told(restarts=0))
-    index.follow(told(restarts=1))
+    index.follow(told(restarts=0), RATIOS)
+    index.follow(told(restarts=1), RATIOS)
     assert index.blocks(NAMES[0]) == 0

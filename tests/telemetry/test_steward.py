@@ -10,6 +10,7 @@ from gateway.core.books import Load
 from gateway.core.fleet import Board
 from gateway.core.gpu import Gpus
 from gateway.core.slowdown import Slowness
+from gateway.core.tokens import TokenRatios
 from gateway.core.types import (
     EngineReading,
     FleetSnapshot,
@@ -32,7 +33,7 @@ FIGURES = EngineFigures(kv_usage_ratio=0.5, kv_capacity_tokens=256, started_at=1
 def test_readings_go_stale() -> None:
     """After the configured time and not before; a tick that changes nothing publishes nothing."""
     board, clock = board_of("r0", "r1"), ManualClock()
-    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     fresh = board.current
     clock.now += 3.0
@@ -47,7 +48,7 @@ def test_readings_go_stale() -> None:
 def test_the_index_follows() -> None:
     """The engine's capacity is the index's; one that was started anew holds nothing."""
     board, clock, index = board_of("r0"), ManualClock(), PrefixIndex()
-    steward = Steward(board, index, Slowness(), GPUS, clock, engine_stale_s=3.0)
+    steward = Steward(board, index, TokenRatios(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     index.record(R0, (1, 2, 3))
     board.fold(EngineReading(R0, FIGURES, 0), clock.now)
     steward.tick()
@@ -61,7 +62,7 @@ def test_slowness_reaches_the_score_and_people(caplog: pytest.LogCaptureFixture)
     """What was learned is on the view; one line when it lasts, one when it ends."""
     caplog.set_level(logging.INFO, logger="gateway.telemetry")
     board, clock, slowness = board_of("r0", "r1", "r2"), ManualClock(), Slowness()
-    steward = Steward(board, PrefixIndex(), slowness, GPUS, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), slowness, GPUS, clock, engine_stale_s=3.0)
     names = [view.id for view in board.current.replicas]
     for name in names:
         board.fold(ModelsReading(name, frozenset({"m"})), clock.now)
@@ -93,7 +94,7 @@ def test_gpus_reach_the_score() -> None:
     hot = GpuSample(uuid="a", clock_mhz=990.0, top_clock_mhz=1980.0, reasons=frozenset({Reason.HW_THERMAL}), xid=0)
     board = Board(FleetSnapshot((ReplicaView(Replica(R0, "http://r0", gpus=("GPU-a",))),)))
     clock, gpus = ManualClock(), Gpus(stale_after_s=10.0)
-    steward = Steward(board, PrefixIndex(), Slowness(), gpus, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), Slowness(), gpus, clock, engine_stale_s=3.0)
 
     def seen(sample: GpuSample) -> ReplicaView:
         clock.now += 1.0
@@ -119,7 +120,7 @@ def test_a_lost_gpu_puts_its_replica_out() -> None:
     well = GpuSample(uuid="a", clock_mhz=1980.0, top_clock_mhz=1980.0, reasons=frozenset(), lost=False)
     board = Board(FleetSnapshot((ReplicaView(Replica(R0, "http://r0", gpus=("GPU-a",)), ReplicaState.READY),)))
     clock, gpus = ManualClock(), Gpus(stale_after_s=10.0)
-    steward = Steward(board, PrefixIndex(), Slowness(), gpus, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), Slowness(), gpus, clock, engine_stale_s=3.0)
 
     def after(samples: list[GpuSample], seconds: float = 1.0) -> tuple[ReplicaState, bool]:
         clock.now += seconds
@@ -141,7 +142,7 @@ def test_a_lost_gpu_puts_its_replica_out() -> None:
 def test_a_large_fleet_is_looked_at_in_turns() -> None:
     """No tick looks at more than so many replicas, and none is left out."""
     board, clock = board_of(*(f"r{i}" for i in range(2 * MOST_PER_TICK + 10))), ManualClock()
-    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     for view in board.current.replicas:
         board.fold(EngineReading(view.id, FIGURES, 0), clock.now)
     clock.now += 10.0
@@ -156,6 +157,6 @@ def test_a_large_fleet_is_looked_at_in_turns() -> None:
 async def test_it_ticks_until_cancelled() -> None:
     """At once, and after each nap."""
     board, clock, naps = board_of("r0"), ManualClock(), Naps(limit=3)
-    steward = Steward(board, PrefixIndex(), Slowness(), GPUS, clock, engine_stale_s=3.0)
+    steward = Steward(board, PrefixIndex(), TokenRatios(), Slowness(), GPUS, clock, engine_stale_s=3.0)
     await run_until(lambda: steward.run(naps), naps.over.is_set)
     assert len(naps.taken) == 3
