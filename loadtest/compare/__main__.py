@@ -22,7 +22,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="the fleet's clock (1)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the load (1)")
     parser.add_argument("--only", default="", metavar="A,B", help="routers whose name holds one of these")
-    parser.add_argument("--scenarios", default="", metavar="A,B", help="steady, throttled, killed, KV-short")
+    parser.add_argument("--scenarios", default="", metavar="A,B", help=", ".join(one.name for one in SCENARIOS))
     parser.add_argument("--policies", default="", metavar="A,B", help="the gateway alone, with each of these in turn")
     parser.add_argument("--loads", default="", metavar="X,Y", help="`steady` alone, at these shares of the capacity")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it; needs matplotlib")

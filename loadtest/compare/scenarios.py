@@ -26,13 +26,17 @@ WARM_UP = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`load`: of the capacity. `faults`: share of the run at which it is commanded -> command."""
+    """`load`: of the capacity. `faults`: share of the run at which it is commanded -> command.
+
+    `most_tokens`: of an answer; `None`: as long as the trace has it.
+    """
 
     name: str
     load: float
     faults: tuple[tuple[float, dict[str, object]], ...] = ()
     options: tuple[str, ...] = ()
     trace: str = "characters"
+    most_tokens: int | None = None
 
 
 _THROTTLED: dict[str, object] = {"replica": 0, "fault": "throttle", "cause": "thermal", "factor": 0.4}
@@ -41,6 +45,7 @@ SCENARIOS = (
     Scenario("throttled", 0.6, ((0.25, _THROTTLED),)),
     Scenario("killed", 0.6, ((0.4, {"replica": 1, "fault": "die"}), (0.7, {"replica": 1, "fault": "recover"}))),
     Scenario("KV-short", 0.5, options=("--kv-tokens", "60000", "--max-model-len", "32768")),
+    Scenario("one token", 2.0, most_tokens=1),
 )
 
 
@@ -67,7 +72,13 @@ class Ran:
 
 async def run(peer: Peer, scenario: Scenario, directory: Path, *, seconds: float, speed: float, seed: int) -> Ran:
     """A fresh fleet, the router before it, and the load; `seconds` of wall time. RuntimeError: it never answered."""
-    planned = plan(scenario.trace, rate_per_s=scenario.load * CAPACITY_PER_S, duration_s=seconds * speed, seed=seed)
+    planned = plan(
+        scenario.trace,
+        rate_per_s=scenario.load * CAPACITY_PER_S,
+        duration_s=seconds * speed,
+        seed=seed,
+        most_tokens=scenario.most_tokens,
+    )
     options = ("--engine", ENGINE, *scenario.options)
     with (
         embedded_fleet(REPLICAS, speed=speed, options=options) as fleet,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
@@ -30,9 +30,13 @@ class Planned:
     output_tokens: int
 
 
-def plan(trace: str, *, rate_per_s: float, duration_s: float, seed: int) -> list[Planned]:
-    """The requests of this trace, in order; rate and duration in the engine's time."""
+def plan(
+    trace: str, *, rate_per_s: float, duration_s: float, seed: int, most_tokens: int | None = None
+) -> list[Planned]:
+    """The requests of this trace, in order; rate and duration in the engine's time. `most_tokens`: of an answer."""
     items = GENERATORS[trace](Random(seed), rate_per_s=rate_per_s, duration_s=duration_s)
+    if most_tokens is not None:
+        items = [replace(item, output_tokens=min(item.output_tokens, most_tokens)) for item in items]
     shared = _shared_blocks(items)
     return [Planned(item.arrival_s, request(item, shared[item.system_prompt]), item.output_tokens) for item in items]
 

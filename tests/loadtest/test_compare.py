@@ -47,6 +47,13 @@ def test_a_request_has_the_tokens_of_its_trace() -> None:
     assert prompts.chat(body(asked[0]), served).limits.max_tokens == asked[0].output_tokens
 
 
+def test_answers_may_be_cut_short() -> None:
+    """The same prompts, and at most so many tokens of each answer."""
+    whole, cut = (plan("characters", **LOAD, seed=1, most_tokens=most) for most in (None, 3))
+    assert [json.loads(body(one))["messages"] for one in cut] == [json.loads(body(one))["messages"] for one in whole]
+    assert {one.output_tokens for one in cut} == {3} == {json.loads(body(one))["max_tokens"] for one in cut}
+
+
 def test_the_figures_of_good_requests() -> None:
     """TTFT from the send, hits by tokens; CPU over all requests and over all chunks."""
     row = figures(ran(answered(), answered(first_s=10.3)))
