@@ -11,18 +11,19 @@ BLOCKS_PER_REPLICA = 3072
 """Capacity while a replica's KV cache size is not known: 400k tokens (8B on one H100) in blocks of 128. Half of the
 real size costs 1.5 times the p99 TTFT, twice of it 1.1 times: rather too much than too little."""
 
+REMEMBERED = 1.25
+"""Of what its KV cache holds is what a replica is remembered for: a prompt that was thrown out has to be computed
+wherever it goes, and is best computed where those that share it went before (decision 9)."""
+
 MAX_BLOCKS_PER_REPLICA = 1 << 17
 """16M tokens, more than a replica holds today: a wild reading must not open the memory."""
 
 
 def capacity_blocks(kv_tokens: int | None, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
-    """Blocks that a KV cache of so many tokens holds; the default for one that is not known.
-
-    At 4 bytes a token C / 128, as ROUTING has it.
-    """
+    """Blocks that a replica with a KV cache of so many tokens is remembered for; the default if that is not known."""
     if kv_tokens is None:
         return BLOCKS_PER_REPLICA
-    return min(MAX_BLOCKS_PER_REPLICA, max(1, int(kv_tokens * bytes_per_token) // BLOCK_BYTES))
+    return min(MAX_BLOCKS_PER_REPLICA, max(1, int(REMEMBERED * kv_tokens * bytes_per_token) // BLOCK_BYTES))
 
 
 class Match:

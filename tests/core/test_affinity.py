@@ -136,10 +136,10 @@ def test_a_smaller_cache_holds_less_at_once() -> None:
 
 
 def test_capacity_follows_the_kv_cache() -> None:
-    """Blocks of 512 bytes, 128 tokens of four; unknown is a middling card, and a wild reading is not believed."""
+    """A quarter more than it holds of blocks of 512 bytes, 128 tokens of four; unknown is a middling card, and a wild reading is not believed."""
     assert capacity_blocks(None) == BLOCKS_PER_REPLICA
-    assert capacity_blocks(100 * 128) == 100
-    assert capacity_blocks(100 * 128, 6.0) == 150
+    assert capacity_blocks(100 * 128) == 125
+    assert capacity_blocks(100 * 128, 8.0) == 250
     assert capacity_blocks(1) == 1
     assert capacity_blocks(10**15) == MAX_BLOCKS_PER_REPLICA
 
@@ -179,7 +179,7 @@ def test_capacity_follows_the_text_of_a_replicas_models() -> None:
     for name in NAMES[:3]:
         index.record(name, tuple(range(20)))
     index.follow(fleet, ratios)
-    assert [index.blocks(name) for name in NAMES[:3]] == [4, 8, 8]
+    assert [index.blocks(name) for name in NAMES[:3]] == [5, 10, 10]
 
 
 def test_the_index_heeds_what_engines_tell() -> None:

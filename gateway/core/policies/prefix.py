@@ -34,8 +34,11 @@ class Prefix:
     """Score, in tokens: prefill already promised to the replica, plus the part of this prompt that it does not hold,
     for this request and for those who wait behind it, dearer with each request in flight and with the shortage of KV
     cache in the fleet, plus a little for every prompt token that it is decoding on, plus what would be too much for its
-    own KV cache. A replica whose slow-down is not
-    known counts as nominal; one whose KV cache is not known as having room, and it says nothing about the fleet's."""
+    own KV cache.
+
+    A replica whose slow-down is not known counts as nominal; one whose KV cache is not known as having room, and it says
+    nothing about the fleet's.
+    """
 
     name = "prefix"
     unit = "tokens"
