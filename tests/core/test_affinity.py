@@ -136,7 +136,8 @@ def test_a_smaller_cache_holds_less_at_once() -> None:
 
 
 def test_capacity_follows_the_kv_cache() -> None:
-    """A quarter more than it holds of blocks of 512 bytes, 128 tokens of four; unknown is a middling card, and a wild reading is not believed."""
+    """A quarter more than it holds, in blocks of 512 bytes, 128 tokens of four; unknown is a middling card, and a wild
+    reading is not believed."""
     assert capacity_blocks(None) == BLOCKS_PER_REPLICA
     assert capacity_blocks(100 * 128) == 125
     assert capacity_blocks(100 * 128, 8.0) == 250

@@ -36,8 +36,8 @@ class Prefix:
     cache in the fleet, plus a little for every prompt token that it is decoding on, plus what would be too much for its
     own KV cache.
 
-    A replica whose slow-down is not known counts as nominal; one whose KV cache is not known as having room, and it says
-    nothing about the fleet's.
+    A replica whose slow-down is not known counts as nominal; one whose KV cache is not known as having room, and it
+    says nothing about the fleet's.
     """
 
     name = "prefix"
