@@ -93,7 +93,7 @@ def main() -> int:
     print(f"Load: shares of {CAPACITY_PER_S:g} requests/s: {', '.join(f'{s.name} {s.load:g}' for s in scenarios)}.\n")
     print(*(f"- {peer.name}: {version(peer)}" for peer in peers), sep="\n")
     print(f"\n{table(rows)}\n")
-    print(*(f"- {line}" for line in [*best(rows), shares(runs)] if runs), sep="\n")
+    print(*(f"- {line}" for line in ([*best(rows), shares(runs)] if runs else [])), sep="\n")
     if given.plot is not None and rows:
         plot(rows, given.plot)
     return 0 if len(runs) == len(peers) * len(scenarios) else 1
