@@ -62,7 +62,7 @@ async def test_a_table_in_words(harness: Running, request_file: str, capsys: pyt
         "SCORE",
     ]
     assert [line.split()[0] for line in out.splitlines() if " ready " in line] == ["1", "2"]
-    assert "prefill of this prompt there, 3 times: for it and for those who wait behind it; 0 blocks of it are cached" in out
+    assert "prefill of this prompt there, 3 times: for it and for those who wait behind it; 0 blocks" in out
 
 
 async def test_json_from_stdin(
