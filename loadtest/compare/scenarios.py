@@ -45,7 +45,7 @@ SCENARIOS = (
     Scenario("throttled", 0.6, ((0.25, _THROTTLED),)),
     Scenario("killed", 0.6, ((0.4, {"replica": 1, "fault": "die"}), (0.7, {"replica": 1, "fault": "recover"}))),
     Scenario("KV-short", 0.5, options=("--kv-tokens", "60000", "--max-model-len", "32768")),
-    Scenario("one token", 2.0, most_tokens=1),
+    Scenario("one token", 0.85, most_tokens=1),
 )
 
 

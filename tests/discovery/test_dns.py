@@ -98,7 +98,7 @@ def name_server(targets: list[tuple[bytes, int]], code: int = 0) -> Iterator[tup
 
 async def test_srv_targets_with_their_ports() -> None:
     """By name, so that they keep it when their address changes."""
-    pytest.importorskip("dns")
+    pytest.importorskip("dns", reason="no dnspython: pip install 'vllm-gateway[dns]'")
     with name_server([(b"b.fleet.test", 8001), (b"a.fleet.test", 8000), (b"a.fleet.test", 8000)]) as server:
         found = await Services("_api._tcp.fleet.test", VLLM, [server]).find()
     assert [replica.url for replica in found] == ["http://a.fleet.test:8000", "http://b.fleet.test:8001"]
@@ -108,7 +108,7 @@ async def test_srv_targets_with_their_ports() -> None:
 @pytest.mark.parametrize(("targets", "code"), [([], 0), ([], 3), ([], 2), ([(b"", 1)], 0)])
 async def test_no_service_is_a_failure(targets: list[tuple[bytes, int]], code: int) -> None:
     """An empty answer, an unknown name, a server's failure, and the target that says that there is none."""
-    pytest.importorskip("dns")
+    pytest.importorskip("dns", reason="no dnspython: pip install 'vllm-gateway[dns]'")
     with (
         name_server(targets, code) as server,
         pytest.raises(NothingFound, match=r"fleet\.test"),
@@ -120,6 +120,6 @@ async def test_without_the_extra_it_says_which() -> None:
     """dnspython is optional."""
     with contextlib.suppress(ImportError):
         importlib.import_module("dns.asyncresolver")
-        pytest.skip("dnspython is installed")
+        pytest.skip("dnspython is installed: this says what is told without it")
     with pytest.raises(NothingFound, match=r"vllm-gateway\[dns\]"):
         await Services("_api._tcp.fleet.test", VLLM).find()

@@ -33,7 +33,7 @@ def test_a_line_is_of_arrivals() -> None:
     assert line(ended) == [(0.5 * BIN_S, pytest.approx(0.3)), (2.5 * BIN_S, pytest.approx(0.2))]
 
 
-@pytest.mark.skipif(not can_plot(), reason="matplotlib is an optional extra")
+@pytest.mark.skipif(not can_plot(), reason="no matplotlib: pip install 'vllm-gateway[lab]'")
 def test_a_picture(tmp_path: Path) -> None:
     begun: list[str] = []
     found = lines(source("rag"), 10.0, 4.0, 1, ENTRANTS["prefix"], SETUP, begun.append)
